@@ -1,0 +1,20 @@
+# Third-party packages, found once; LibTorch by its own finder (cmake/FindLibTorch.cmake).
+# SPDX-License-Identifier: Apache-2.0
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED)
+find_package(Boost 1.74 REQUIRED COMPONENTS program_options)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(spdlog REQUIRED)
+find_package(LibTorch 2.11 REQUIRED)
+if(RETORT_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(RETORT_BENCH)
+  find_package(benchmark REQUIRED)
+endif()
+
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+find_path(RAPIDJSON_INCLUDE_DIR rapidjson/reader.h REQUIRED)

@@ -1,0 +1,198 @@
+// What the host sees of libretort_engine: plain structs and abstract classes, no ATen type.
+// The library is opened at first use (host/session) and gives one function, CreateEngine.
+// Unless said otherwise: not thread-safe, one call at a time per Model; errors are Status,
+// never exceptions; views handed out stay valid until the next call that changes the model.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+#include "core/graph/graph.h"
+#include "core/model/source.h"
+#include "retort/abi/draft/loss.h"
+#include "retort/abi/draft/optimizer.h"
+
+namespace retort::text {
+class Tokenizer;
+}
+
+namespace retort::engine {
+
+// Set from a signal handler or another thread; polled between micro-batches and decode steps.
+using Cancel = std::atomic<int32_t>;
+
+// ---- scoring ---------------------------------------------------------------------------------
+
+struct ScoreRequest {
+  std::span<const int32_t> ids;  // prompt and completion joined
+  int64_t first = 1;             // first position whose token is scored (at least 1)
+};
+struct ScoreResult {
+  std::vector<float> logp;  // of tokens first .. ids.size()-1, each given those before it
+};
+
+// ---- generation ------------------------------------------------------------------------------
+
+struct SamplingParams {
+  double temperature = 1.0;  // 0: greedy, lowest id on ties
+  int32_t top_k = 0;         // 0: off
+  double top_p = 1.0;
+  int32_t max_tokens = 256;
+  int32_t min_tokens = 0;          // stop ids are not sampled before
+  std::vector<int32_t> stop_ids;   // end a sample; kept as its last id, not in its text
+  std::vector<std::string> stop;   // end a sample; cut from the text (ids keep what was sampled)
+  uint64_t seed = 0;
+};
+
+enum class Finish : uint32_t { kStop = 0, kLength = 1, kCancelled = 2, kError = 3 };
+
+struct GenerateRequest {
+  uint64_t uid = 0;  // names the request; its tokens depend only on (weights, ids, params, uid, index)
+  std::vector<int32_t> ids;     // prompt, never empty
+  std::vector<int32_t> prefix;  // forced start of each completion: counts as completion
+  int32_t n_samples = 1;
+  SamplingParams sampling;
+};
+struct Completion {
+  uint64_t uid = 0;
+  int32_t index = 0;            // of n_samples
+  std::vector<int32_t> ids;     // with the prefix and the stop token
+  std::vector<float> logp;      // of ids, temperature-scaled full vocabulary (0 for the prefix)
+  std::string text;             // without the stop token or stop string
+  Finish finish = Finish::kStop;
+  std::string error;            // kError: why (a request that can never fit, say)
+};
+struct GenerateOptions {
+  int32_t max_batch = 16;        // decode slots
+  int64_t max_context = 0;       // tokens per slot; 0: the longest request
+  const text::Tokenizer* tokenizer = nullptr;  // for text and stop strings; may be NULL
+  // Called from the calling thread. `on_done` in order of completion, once per (uid, index).
+  std::function<void(const Completion&)> on_done;
+  std::function<void(uint64_t uid, int32_t index, std::string_view text)> on_text;  // whole UTF-8
+  std::function<void(int64_t tokens_so_far)> on_progress;
+  const Cancel* cancel = nullptr;
+};
+struct GenerateStats {
+  int64_t prompt_tokens = 0, completion_tokens = 0;
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+// ---- training --------------------------------------------------------------------------------
+
+// Packed documents: no padding. All spans have T elements, cu_seqlens S + 1.
+struct MicroBatch {
+  std::vector<int32_t> ids, positions, cu_seqlens;
+  std::vector<int64_t> labels;  // of the row that predicts it: labels[t] is the token after t; -100: none
+  std::vector<float> weight;    // per label before normalisation; usually 1
+};
+
+struct TokenLoss {  // one entry of the loss chain: the (checked) C table and its instance
+  std::string name;
+  const retort_token_loss_v1* table = nullptr;
+  retort_instance* instance = nullptr;
+  double weight = 1;
+};
+struct Optimizer {
+  std::string name;
+  const retort_optimizer_v1* table = nullptr;
+  retort_instance* instance = nullptr;
+};
+struct TrainerOptions {
+  std::vector<TokenLoss> losses;
+  Optimizer optimizer;
+  double weight_decay = 0;               // of the group that decays
+  std::vector<std::string> no_decay;     // lower-case regexes; empty: transformers' default list
+  double max_grad_norm = 1.0;            // 0: no clipping
+  int64_t head_rows = 0;                 // rows of a head chunk; 0: chosen from shape
+  int32_t recompute = 0;                 // level 0: keep all
+  uint64_t key_hi = 0, key_lo = 0;       // (seed, stage)
+};
+struct StepMetric {
+  std::string name;  // "loss", or an aux name of a loss plugin ("sft/entropy")
+  double value = 0;
+};
+struct StepResult {
+  double loss = 0;       // weighted sum of the chain
+  double grad_norm = 0;  // before clipping
+  int64_t tokens = 0, label_tokens = 0;
+  std::vector<StepMetric> metrics;  // each loss by its name, each aux
+};
+// A named view of optimizer state, for checkpoints: "<param>.<state>".
+struct StateTensor {
+  std::string name;
+  TensorView view;
+};
+
+class Trainer {
+ public:
+  virtual ~Trainer() = default;
+  // One optimizer step over an accumulation window. `step` counts from 0 (the optimizer sees
+  // step + 1). Losses are normalised by the window's label count. Non-finite loss or gradient:
+  // DATA_LOSS before any weight changes. Cancelled: CANCELLED, likewise nothing changed.
+  virtual Result<StepResult> Step(std::span<const MicroBatch> window, double learning_rate,
+                                  int64_t step, const Cancel* cancel) = 0;
+  // The same loss without gradients or update.
+  virtual Result<StepResult> Evaluate(std::span<const MicroBatch> window) = 0;
+  virtual std::vector<StateTensor> State() = 0;
+  virtual Result<std::string> SaveScalars() = 0;              // the optimizer plugin's own bytes
+  virtual Status LoadScalars(std::string_view bytes) = 0;
+  // Gradients of the last window in checkpoint-free param order; kept for tests and tools.
+  virtual std::vector<StateTensor> Gradients() = 0;
+};
+
+// ---- models ----------------------------------------------------------------------------------
+
+struct LoadOptions {
+  bool for_training = false;     // reserves nothing by itself; a Trainer adds gradients and state
+  uint64_t init_seed = 0;        // Create only
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const graph::Graph& graph() const = 0;
+  // Per-token log-probabilities; requests are packed into passes of at most `max_tokens` tokens
+  // (0: chosen). Logits of a whole batch never exist. on_progress(tokens done) may be empty.
+  virtual Result<std::vector<ScoreResult>> Score(std::span<const ScoreRequest> requests,
+                                                 int64_t max_tokens, const Cancel* cancel,
+                                                 const std::function<void(int64_t)>& on_progress) = 0;
+  virtual Result<GenerateStats> Generate(std::span<const GenerateRequest> requests,
+                                         const GenerateOptions& options) = 0;
+  virtual Result<std::unique_ptr<Trainer>> NewTrainer(const TrainerOptions& options) = 0;
+  // The weights under their param names (graph().params order); writable, live.
+  virtual std::vector<StateTensor> Params() = 0;
+  virtual int64_t weight_bytes() const = 0;
+};
+
+struct EngineOptions {
+  int32_t n_threads = 0;  // 0: all cores this process may use
+};
+struct EngineInfo {
+  std::string libtorch_version, cpu_capability, kernel_level;
+  int32_t n_threads = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual EngineInfo Info() const = 0;
+  virtual Result<std::unique_ptr<Model>> Load(const model::Source& source, graph::Graph graph,
+                                              const LoadOptions& options) = 0;
+  // Random weights by the params' init rules, keyed by options.init_seed.
+  virtual Result<std::unique_ptr<Model>> Create(graph::Graph graph, const LoadOptions& options) = 0;
+};
+
+// The one symbol of libretort_engine: "retort_engine_create". The caller owns the result.
+using CreateEngineFn = Engine* (*)(const EngineOptions* options);
+inline constexpr const char* kCreateEngineSymbol = "retort_engine_create";
+
+}  // namespace retort::engine

@@ -1,0 +1,49 @@
+// A forward pass without gradients over packed rows: what scoring, evaluation and decoding share.
+// All ops but attention work row by row; attention goes to the store if there is one (KV cache),
+// else each sequence attends within itself. Owns its arena: after the first pass of a size,
+// a pass allocates nothing. Used from one thread at a time; LibTorch failures arrive as Error.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "core/base/tensor.h"
+#include "core/graph/graph.h"
+
+namespace retort::engine {
+
+// Where decoding keeps keys and values. Called once per attention node and pass, in graph order.
+class AttentionStore {
+ public:
+  virtual ~AttentionStore() = default;
+  // q [T, N*H], k and v [T, G*H] of this pass's rows (rope already applied); writes out [T, N*H].
+  virtual void Attend(const graph::Node& node, const TensorView& q, const TensorView& k,
+                      const TensorView& v, const TensorView& out) = 0;
+};
+
+struct RowBatch {
+  std::span<const int32_t> ids;         // [T]
+  std::span<const int32_t> positions;   // [T]
+  std::span<const int32_t> cu_seqlens;  // [S+1]
+};
+
+class Inference {
+ public:
+  // `params`: f32 (or f64, in tests) views in graph.params order; both outlive the object.
+  // n_threads: of the kernels and of LibTorch's pool (already set by the engine).
+  Inference(const graph::Graph& graph, std::span<const TensorView> params, int n_threads);
+  ~Inference();
+
+  // Hidden rows [T, D] for the head; valid until the next call.
+  TensorView Forward(const RowBatch& batch, AttentionStore* store);
+  // Logits of some hidden rows [R, D] into out [R, V] (logit scale and soft cap applied).
+  void Logits(const TensorView& hidden, const TensorView& out);
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace retort::engine

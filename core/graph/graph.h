@@ -1,0 +1,118 @@
+// The layer graph of a decoder: written once by a family plugin through the builder table,
+// immutable afterwards, executed by the engine for training and decoding alike.
+// Every value is a matrix of packed token rows, [T, width]. Shapes of params are [out, in].
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "retort/abi/draft/family.h"
+
+namespace retort::graph {
+
+enum class Op : uint8_t {
+  kEmbed,      // in: - ; params: table [V,D]; scale
+  kLinear,     // in: x; params: weight [O,I], bias [O] or -1
+  kRmsNorm,    // in: x; params: weight [D]; eps, weight_offset
+  kHeadNorm,   // in: x; params: weight [H]; eps, weight_offset, head_dim
+  kRope,       // in: x; n_heads, rope
+  kAttention,  // in: q [T,N*H], k [T,G*H], v [T,G*H]; layer, attention
+  kActivation, // in: x; activation
+  kGated,      // in: gate, up; activation
+  kAdd,        // in: a, b
+  kMul,        // in: a, b (same width, or width 1)
+  kScale,      // in: x; scale
+};
+const char* OpName(Op op);
+
+// Where (part of) a param comes from in a checkpoint. Sources stack by rows.
+struct Source {
+  std::string checkpoint_name;
+  int64_t row_begin = 0, row_end = 0;  // 0,0: all rows
+  bool transpose = false, optional = false;
+};
+
+struct Param {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::vector<Source> sources;  // never empty: by default one, the param's own name
+  uint32_t roles = 0;           // RETORT_ROLE_* bits, worked out from its use in the graph
+  uint32_t flags = 0;           // RETORT_PARAM_* bits of the family
+  uint32_t init = 0;            // RETORT_INIT_*
+  double init_value = 0;
+  int64_t numel() const {
+    int64_t n = 1;
+    for (int64_t d : shape) n *= d;
+    return n;
+  }
+};
+
+struct RopeSpec {
+  uint32_t layout = 0;  // RETORT_ROPE_HALVES or _INTERLEAVED
+  int64_t rotary_dim = 0, max_positions = 0;
+  double theta = 10000;
+  std::string scaling_json;  // "" : none
+};
+
+struct AttentionSpec {
+  int64_t n_heads = 0, n_kv_heads = 0, head_dim = 0, window = 0;  // window 0: full
+  double scale = 0, soft_cap = 0;                                 // soft_cap 0: none
+};
+
+struct Node {
+  Op op = Op::kAdd;
+  std::vector<int32_t> in;      // value indices
+  int32_t out = -1;             // value index
+  std::vector<int32_t> params;  // param indices; -1: absent
+  int32_t block = -1;           // index of the block it belongs to, -1 before the first
+  double eps = 0, weight_offset = 0, scale = 1;
+  int64_t head_dim = 0, n_heads = 0;
+  uint32_t activation = 0;  // RETORT_ACTIVATION_*
+  int32_t layer = -1;       // attention: index of the KV cache layer, dense from 0
+  RopeSpec rope;
+  AttentionSpec attention;
+};
+
+struct Value {
+  int64_t width = 0;
+  int32_t producer = -1;  // node index
+};
+
+struct Graph {
+  std::string family;  // id of the plugin that wrote it
+  std::vector<Value> values;
+  std::vector<Param> params;
+  std::vector<Node> nodes;  // in execution order
+  int32_t n_blocks = 0;
+  int32_t n_layers = 0;     // attention nodes
+  int32_t hidden = -1;      // value that the head reads (already normed)
+  int32_t head = -1;        // param [V,D]; equal to the embedding's index when tied
+  double logit_scale = 1, logit_soft_cap = 0;
+  int64_t vocab() const { return params[static_cast<size_t>(head)].shape[0]; }
+  int64_t width() const { return values[static_cast<size_t>(hidden)].width; }
+  int64_t n_params() const;  // elements; a tied head once
+};
+
+// The host side of retort_builder_v1. One graph per builder; mistakes of the plugin (bad shapes,
+// unknown ids, a missing result) are collected and come back from Finish as one error.
+class Builder {
+ public:
+  explicit Builder(std::string family);
+  ~Builder();
+  const retort_builder_v1* table() const;
+  Result<Graph> Finish();
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+// A table for people: node, op, shapes, params with checkpoint names; totals at the end.
+std::string Print(const Graph& graph);
+
+}  // namespace retort::graph

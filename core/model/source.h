@@ -1,0 +1,53 @@
+// A model as it lies on disk, an HF folder or a GGUF file, seen in one way: the HF folder's.
+// A GGUF's key-values become config.json, tokenizer.json and so on, its tensors get the HF names
+// (llama's q and k rows un-permuted), so that families, tokenizers and checkpoints know one form.
+// Opening maps files and checks headers; tensors are read one at a time. Thread-compatible.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+#include "core/json/json.h"
+
+namespace retort::model {
+
+struct TensorInfo {
+  std::string name;            // as in an HF folder
+  std::vector<int64_t> shape;  // torch order
+  std::string storage;         // "F32" "BF16" "Q4_1" …, as the file says
+  uint64_t bytes = 0;          // in the file
+};
+
+class Source {
+ public:
+  // `path`: an HF folder or a .gguf file. The error of a path that is neither says what is there.
+  static Result<std::unique_ptr<Source>> Open(const std::string& path);
+  virtual ~Source() = default;
+
+  virtual const std::string& path() const = 0;
+  virtual bool is_gguf() const = 0;
+  virtual const json::Document& config() const = 0;
+  virtual const std::string& config_text() const = 0;
+  // Texts of the sidecar files, "" where the model has none.
+  virtual const std::string& tokenizer_json() const = 0;
+  virtual const std::string& tokenizer_config_json() const = 0;
+  virtual const std::string& generation_config_json() const = 0;
+  virtual const std::string& chat_template() const = 0;
+
+  virtual std::span<const TensorInfo> tensors() const = 0;  // sorted by name
+  virtual const TensorInfo* Find(std::string_view name) const = 0;
+  // Dequantises or casts rows [row_begin, row_end) (of the first dimension) into `out`, an f32
+  // or f64 contiguous view of that many rows. Non-finite weights are refused (DATA_LOSS).
+  virtual Status ReadRows(std::string_view name, int64_t row_begin, int64_t row_end,
+                          const TensorView& out) const = 0;
+  // XXH3-128 (hex) over all files of the model; computed once, on first call.
+  virtual Result<std::string> Fingerprint() const = 0;
+};
+
+}  // namespace retort::model

@@ -1,0 +1,72 @@
+// Plugins as the host knows them: found, verified, loaded, listed by kind and id, instantiated
+// with a validated config. Never unloaded. One registry per context; not thread-safe.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/status.h"
+#include "retort/abi/entry.h"
+
+namespace retort::host {
+
+struct PluginInfo {
+  std::string kind, id, version, summary, config_schema;
+  std::string library, license, path, hash;  // hash: XXH3-128 of the file, hex
+  bool builtin = false;
+  uint32_t flags = 0;  // of the descriptor
+};
+
+// A live plugin instance; destroyed with the handle. Move-only.
+class PluginInstance {
+ public:
+  PluginInstance() = default;
+  PluginInstance(PluginInstance&&) noexcept;
+  PluginInstance& operator=(PluginInstance&&) noexcept;
+  ~PluginInstance();
+
+  explicit operator bool() const { return instance_ != nullptr; }
+  retort_instance* get() const { return instance_; }
+  const PluginInfo& info() const { return *info_; }
+  // The interface's table through the host's checked wrapper, or NULL if it has none. Known ids
+  // are in the headers, e.g. RETORT_REWARD_INTERFACE.
+  const void* interface(const char* id) const;
+
+ private:
+  friend class PluginRegistry;
+  const retort_entry* entry_ = nullptr;
+  retort_instance* instance_ = nullptr;
+  const PluginInfo* info_ = nullptr;
+};
+
+class PluginRegistry {
+ public:
+  PluginRegistry();
+  ~PluginRegistry();
+
+  // Every library in `dir`, sorted by name (built-ins: beside libretort).
+  Status LoadBuiltins(const std::string& dir);
+  // One file, absolute or relative to the current folder; loading it twice is no error.
+  Status LoadFile(const std::string& path);
+
+  std::vector<const PluginInfo*> List() const;  // sorted by kind, then id
+  // NOT_FOUND names the nearest known id of that kind, and says how to add a plugin.
+  Result<const PluginInfo*> Find(std::string_view kind, std::string_view id) const;
+  // Validates config_json ("" = {}) against the schema (defaults filled), then creates. A config
+  // error is INVALID_ARGUMENT and begins with the JSON pointer of the key.
+  Result<PluginInstance> Create(std::string_view kind, std::string_view id,
+                                std::string_view config_json, retort_key key) const;
+  // The config with defaults filled, as it is handed to the plugin; the same errors.
+  Result<std::string> ResolveConfig(const PluginInfo& info, std::string_view config_json) const;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace retort::host

@@ -1,0 +1,64 @@
+// What every command and stage needs of the process: the plugins, models opened once, and the
+// engine library, opened at first use. One per retort_context; not thread-safe.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/engine/engine.h"
+#include "core/graph/graph.h"
+#include "core/model/source.h"
+#include "core/text/chat.h"
+#include "core/text/tokenizer.h"
+#include "host/plugin/registry.h"
+
+namespace retort::host {
+
+// A model as opened for anything that needs no weights.
+struct OpenedModel {
+  std::string path;  // as given
+  std::unique_ptr<model::Source> source;
+  std::unique_ptr<text::Tokenizer> tokenizer;      // NULL: the model has none
+  std::optional<text::ChatFormat> chat;            // absent: no template, or an unknown one …
+  Status chat_status;                              // … and why; asked for by whoever needs it
+  std::vector<int32_t> stop_ids;                   // generation_config's and the tokenizer's eos, turn end
+};
+
+struct SessionOptions {
+  std::string plugin_dir;   // of the built-ins; "": beside libretort (or RETORT_PLUGIN_DIR)
+  std::string engine_path;  // "": libretort_engine.so beside libretort
+  int32_t n_threads = 0;
+};
+
+class Session {
+ public:
+  explicit Session(SessionOptions options);
+  ~Session();
+
+  PluginRegistry& plugins() { return plugins_; }
+  // Loads the built-ins and RETORT_PLUGIN_PATH once.
+  Status EnsurePlugins();
+  // Opens libretort_engine at first use; the error names the file and dlerror()'s text.
+  Result<engine::Engine*> Engine();
+  // Cached by (path, chat_format) while the session lives; `chat_format` "" or "auto": by template.
+  Result<OpenedModel*> OpenModel(const std::string& path, const std::string& chat_format = "");
+  // The graph by the best-matching family plugin.
+  Result<graph::Graph> BuildGraph(const model::Source& source);
+  Result<graph::Graph> BuildGraph(const std::string& config_json);
+  // Graph and weights.
+  Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened);
+
+ private:
+  SessionOptions options_;
+  PluginRegistry plugins_;
+  bool plugins_loaded_ = false;
+  std::unique_ptr<engine::Engine> engine_;
+  std::map<std::string, std::unique_ptr<OpenedModel>> models_;
+};
+
+}  // namespace retort::host
