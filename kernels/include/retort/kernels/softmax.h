@@ -1,0 +1,56 @@
+// Rows of logits [rows, cols]: reductions over the vocabulary and the cross-entropy with its
+// gradient. `scale` multiplies the logits first (1 / temperature); it must be finite and positive.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef RETORT_KERNELS_SOFTMAX_H_
+#define RETORT_KERNELS_SOFTMAX_H_
+
+#include "retort/kernels/base.h"
+
+RETORT_KERNELS_BEGIN
+
+// lse[r] = log(sum_c exp(scale * x[r,c])).
+void retort_row_logsumexp_f32(const float* x, int64_t x_stride, int64_t rows, int64_t cols,
+                              double scale, float* lse, int n_threads) RETORT_KERNELS_NOEXCEPT;
+void retort_row_logsumexp_f64(const double* x, int64_t x_stride, int64_t rows, int64_t cols,
+                              double scale, double* lse, int n_threads) RETORT_KERNELS_NOEXCEPT;
+
+// Index of the largest element, the lowest one on ties; NaN never wins. A row of NaN gives 0.
+// max (may be NULL) receives the value.
+void retort_row_argmax_f32(const float* x, int64_t x_stride, int64_t rows, int64_t cols,
+                           int32_t* index, float* max, int n_threads) RETORT_KERNELS_NOEXCEPT;
+void retort_row_argmax_f64(const double* x, int64_t x_stride, int64_t rows, int64_t cols,
+                           int32_t* index, double* max, int n_threads) RETORT_KERNELS_NOEXCEPT;
+
+// logp[r] = scale * x[r, index[r]] - lse; a negative index gives 0. entropy[r] (may be NULL) is
+// that of the scaled row, in nats.
+void retort_row_logp_f32(const float* x, int64_t x_stride, int64_t rows, int64_t cols, double scale,
+                         const int64_t* index, float* logp, float* entropy,
+                         int n_threads) RETORT_KERNELS_NOEXCEPT;
+void retort_row_logp_f64(const double* x, int64_t x_stride, int64_t rows, int64_t cols,
+                         double scale, const int64_t* index, double* logp, double* entropy,
+                         int n_threads) RETORT_KERNELS_NOEXCEPT;
+
+typedef struct retort_cross_entropy_shape {
+  int64_t rows, cols, stride;  // stride 0: cols
+  double label_smoothing;      // epsilon: (1-e) * nll + e * (lse - mean(x))
+  double z_loss;               // c: adds c * lse^2
+} retort_cross_entropy_shape;
+
+// Per row with label y >= 0, in place: logits become weight[r] * d loss / d logits, where
+//   loss = (1-e) * nll + e * (lse - mean(x)) + c * lse^2,  nll = lse - x[y].
+// A row with a negative label or zero weight becomes 0 and its outputs are 0 (label < 0) or as
+// usual. weight NULL: 1. Outputs [rows] are not weighted; loss, nll and entropy may be NULL.
+void retort_cross_entropy_f32(const retort_cross_entropy_shape* shape, float* logits,
+                              const int64_t* labels, const float* weight, float* loss, float* nll,
+                              float* entropy, int n_threads) RETORT_KERNELS_NOEXCEPT;
+void retort_cross_entropy_f64(const retort_cross_entropy_shape* shape, double* logits,
+                              const int64_t* labels, const double* weight, double* loss,
+                              double* nll, double* entropy, int n_threads) RETORT_KERNELS_NOEXCEPT;
+
+// One row, in the calling thread: p[c] = exp(scale * (x[c] - max)), block_sums[b] = sum of p over
+// columns [b * 256, (b + 1) * 256). Returns the total, summed over blocks in order.
+double retort_exp_blocks_f32(const float* x, int64_t cols, double scale, double max, float* p,
+                             double* block_sums) RETORT_KERNELS_NOEXCEPT;
+
+RETORT_KERNELS_END
+#endif  // RETORT_KERNELS_SOFTMAX_H_
