@@ -15,17 +15,17 @@
 namespace retort::graph {
 
 enum class Op : uint8_t {
-  kEmbed,      // in: - ; params: table [V,D]; scale
-  kLinear,     // in: x; params: weight [O,I], bias [O] or -1
-  kRmsNorm,    // in: x; params: weight [D]; eps, weight_offset
-  kHeadNorm,   // in: x; params: weight [H]; eps, weight_offset, head_dim
-  kRope,       // in: x; n_heads, rope
-  kAttention,  // in: q [T,N*H], k [T,G*H], v [T,G*H]; layer, attention
-  kActivation, // in: x; activation
-  kGated,      // in: gate, up; activation
-  kAdd,        // in: a, b
-  kMul,        // in: a, b (same width, or width 1)
-  kScale,      // in: x; scale
+  kEmbed,       // in: - ; params: table [V,D]; scale
+  kLinear,      // in: x; params: weight [O,I], bias [O] or -1
+  kRmsNorm,     // in: x; params: weight [D]; eps, weight_offset
+  kHeadNorm,    // in: x; params: weight [H]; eps, weight_offset, head_dim
+  kRope,        // in: x; n_heads, rope
+  kAttention,   // in: q [T,N*H], k [T,G*H], v [T,G*H]; layer, attention
+  kActivation,  // in: x; activation
+  kGated,       // in: gate, up; activation
+  kAdd,         // in: a, b
+  kMul,         // in: a, b (same width, or width 1)
+  kScale,       // in: x; scale
 };
 const char* OpName(Op op);
 
@@ -55,7 +55,7 @@ struct RopeSpec {
   uint32_t layout = 0;  // RETORT_ROPE_HALVES or _INTERLEAVED
   int64_t rotary_dim = 0, max_positions = 0;
   double theta = 10000;
-  std::string scaling_json;  // "" : none
+  std::string scaling_json = {};  // "" : none
 };
 
 struct AttentionSpec {
@@ -65,16 +65,16 @@ struct AttentionSpec {
 
 struct Node {
   Op op = Op::kAdd;
-  std::vector<int32_t> in;      // value indices
-  int32_t out = -1;             // value index
-  std::vector<int32_t> params;  // param indices; -1: absent
-  int32_t block = -1;           // index of the block it belongs to, -1 before the first
+  std::vector<int32_t> in = {};      // value indices
+  int32_t out = -1;                  // value index
+  std::vector<int32_t> params = {};  // param indices; -1: absent
+  int32_t block = -1;                // index of the block it belongs to, -1 before the first
   double eps = 0, weight_offset = 0, scale = 1;
   int64_t head_dim = 0, n_heads = 0;
   uint32_t activation = 0;  // RETORT_ACTIVATION_*
   int32_t layer = -1;       // attention: index of the KV cache layer, dense from 0
-  RopeSpec rope;
-  AttentionSpec attention;
+  RopeSpec rope = {};
+  AttentionSpec attention = {};
 };
 
 struct Value {
@@ -88,9 +88,9 @@ struct Graph {
   std::vector<Param> params;
   std::vector<Node> nodes;  // in execution order
   int32_t n_blocks = 0;
-  int32_t n_layers = 0;     // attention nodes
-  int32_t hidden = -1;      // value that the head reads (already normed)
-  int32_t head = -1;        // param [V,D]; equal to the embedding's index when tied
+  int32_t n_layers = 0;  // attention nodes
+  int32_t hidden = -1;   // value that the head reads (already normed)
+  int32_t head = -1;     // param [V,D]; equal to the embedding's index when tied
   double logit_scale = 1, logit_soft_cap = 0;
   int64_t vocab() const { return params[static_cast<size_t>(head)].shape[0]; }
   int64_t width() const { return values[static_cast<size_t>(hidden)].width; }

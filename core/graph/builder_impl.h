@@ -1,0 +1,52 @@
+// What Builder's parts share: the graph under construction and the list of mistakes so far.
+// A mistake is kept, the call answers id 0, and later calls on id 0 stay silent: one error
+// message then lists the causes, not their echoes.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/graph/graph.h"
+
+namespace retort::graph {
+
+struct Builder::Impl {
+  Graph graph;
+  retort_builder_v1 table{};
+  std::vector<std::string> errors;
+  bool has_result = false;
+  bool unimplemented = false;  // an op of the ABI that this host doesn't execute was asked for
+
+  static Impl& From(void* ctx) { return *static_cast<Impl*>(ctx); }
+
+  void Fail(const std::string& message) { errors.push_back(message); }
+
+  bool HasValue(retort_value v) const { return v.id >= 1 && v.id <= graph.values.size(); }
+  bool HasParam(retort_param p) const { return p.id >= 1 && p.id <= graph.params.size(); }
+  const Param& ParamOf(retort_param p) const { return graph.params[p.id - 1]; }
+  int64_t WidthOf(retort_value v) const { return graph.values[v.id - 1].width; }
+
+  // Where a call that follows stands, for messages: `node 12 (linear)`.
+  std::string Here(Op op) const;
+  // Both false without a new message if the id is 0 (its cause is known already).
+  bool CheckValue(Op op, const char* name, retort_value v);
+  bool CheckParam(Op op, const char* name, retort_param p);
+  // The param has exactly this shape; -1: any size.
+  bool CheckShape(Op op, retort_param p, std::vector<int64_t> want);
+  // Appends the node and its output value.
+  retort_value Add(Node node, int64_t out_width);
+
+  retort_param AddParam(const retort_param_spec& spec);
+  void SetResult(retort_value hidden, retort_param head, double logit_scale, double soft_cap);
+};
+
+// Fills the op callbacks of the table (builder_ops.cc).
+void FillOps(retort_builder_v1& table);
+// Looks at the whole graph: unused values and params, layers, sources; works out param roles.
+void CheckAndAssignRoles(Graph& graph, std::vector<std::string>& errors);
+
+std::string ShapeText(const std::vector<int64_t>& shape);
+
+}  // namespace retort::graph

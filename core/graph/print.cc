@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstdio>
+
+#include "core/graph/builder_impl.h"
+#include "retort/abi/draft/optimizer.h"
+
+namespace retort::graph {
+
+const char* OpName(Op op) {
+  switch (op) {
+    case Op::kEmbed: return "embed";
+    case Op::kLinear: return "linear";
+    case Op::kRmsNorm: return "rms_norm";
+    case Op::kHeadNorm: return "head_norm";
+    case Op::kRope: return "rope";
+    case Op::kAttention: return "attention";
+    case Op::kActivation: return "activation";
+    case Op::kGated: return "gated";
+    case Op::kAdd: return "add";
+    case Op::kMul: return "mul";
+    case Op::kScale: return "scale";
+  }
+  return "?";
+}
+
+int64_t Graph::n_params() const {
+  int64_t n = 0;
+  for (const Param& param : params) n += param.numel();
+  return n;
+}
+
+namespace {
+
+std::string Number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
+const char* ActivationName(uint32_t kind) {
+  switch (kind) {
+    case RETORT_ACTIVATION_SILU: return "silu";
+    case RETORT_ACTIVATION_GELU: return "gelu";
+    case RETORT_ACTIVATION_GELU_TANH: return "gelu_tanh";
+    case RETORT_ACTIVATION_RELU2: return "relu2";
+    case RETORT_ACTIVATION_SIGMOID: return "sigmoid";
+    default: return "?";
+  }
+}
+
+std::string RopeText(const RopeSpec& rope) {
+  std::string text = "theta " + Number(rope.theta) + ", dim " + std::to_string(rope.rotary_dim);
+  if (rope.layout == RETORT_ROPE_INTERLEAVED) text += ", interleaved";
+  if (!rope.scaling_json.empty()) text += ", scaling " + rope.scaling_json;
+  return text;
+}
+
+std::string AttentionText(const Node& node) {
+  const AttentionSpec& a = node.attention;
+  std::string text = "layer " + std::to_string(node.layer) + ", " + std::to_string(a.n_heads) +
+                     " heads / " + std::to_string(a.n_kv_heads) + " of " +
+                     std::to_string(a.head_dim) + ", scale " + Number(a.scale);
+  if (a.window > 0) text += ", window " + std::to_string(a.window);
+  if (a.soft_cap > 0) text += ", soft cap " + Number(a.soft_cap);
+  return text;
+}
+
+std::string Attributes(const Node& node) {
+  switch (node.op) {
+    case Op::kEmbed:
+    case Op::kScale: return node.scale == 1 ? "" : "scale " + Number(node.scale);
+    case Op::kRmsNorm:
+    case Op::kHeadNorm:
+      return "eps " + Number(node.eps) +
+             (node.weight_offset == 0 ? "" : ", offset " + Number(node.weight_offset));
+    case Op::kRope: return RopeText(node.rope);
+    case Op::kAttention: return AttentionText(node);
+    case Op::kActivation:
+    case Op::kGated: return ActivationName(node.activation);
+    default: return "";
+  }
+}
+
+std::string SourceText(const Param& param) {
+  std::string text;
+  for (const Source& source : param.sources) {
+    if (source.checkpoint_name == param.name && param.sources.size() == 1) return "";
+    text += (text.empty() ? " <- " : " + ") + source.checkpoint_name;
+    if (source.row_end > 0) {
+      text += "[" + std::to_string(source.row_begin) + ":" + std::to_string(source.row_end) + "]";
+    }
+    if (source.transpose) text += "^T";
+  }
+  return text;
+}
+
+std::string NodeText(const Graph& graph, const Node& node) {
+  std::string inputs;
+  for (int32_t v : node.in) inputs += " %" + std::to_string(v);
+  char head[96];
+  std::snprintf(head, sizeof head, "  %%%-4d %-10s%-16s [T, %lld]", node.out, OpName(node.op),
+                inputs.c_str(),
+                static_cast<long long>(graph.values[static_cast<size_t>(node.out)].width));
+  std::string text = head;
+  const std::string attributes = Attributes(node);
+  if (!attributes.empty()) text += "  " + attributes;
+  for (int32_t p : node.params) {
+    if (p < 0) continue;
+    const Param& param = graph.params[static_cast<size_t>(p)];
+    text += "  " + param.name + " " + ShapeText(param.shape) + SourceText(param);
+  }
+  return text + "\n";
+}
+
+}  // namespace
+
+std::string Print(const Graph& graph) {
+  std::string text = "family " + graph.family + "\n";
+  int32_t block = -1;
+  for (const Node& node : graph.nodes) {
+    if (node.block != block) {
+      block = node.block;
+      text += "block " + std::to_string(block) + "\n";
+    }
+    text += NodeText(graph, node);
+  }
+  const Param& head = graph.params[static_cast<size_t>(graph.head)];
+  text +=
+      "head of %" + std::to_string(graph.hidden) + ": " + head.name + " " + ShapeText(head.shape);
+  if ((head.roles & RETORT_ROLE_EMBEDDING) != 0) text += ", tied to the embedding";
+  if (graph.logit_scale != 1) text += ", logit scale " + Number(graph.logit_scale);
+  if (graph.logit_soft_cap > 0) text += ", soft cap " + Number(graph.logit_soft_cap);
+  text += "\n" + std::to_string(graph.nodes.size()) + " nodes, " + std::to_string(graph.n_blocks) +
+          " blocks, " + std::to_string(graph.n_layers) + " attention layers, " +
+          std::to_string(graph.params.size()) + " params, " + std::to_string(graph.n_params()) +
+          " elements\n";
+  return text;
+}
+
+}  // namespace retort::graph
