@@ -30,13 +30,14 @@ struct Position {
 };
 
 class Document;
+struct DocumentImpl;
 
-// A borrowed handle to a node of a Document (which must outlive it). Cheap to copy. A
-// default-constructed Value is "absent": false in a condition, kNull, every look-up absent.
+// A borrowed handle to a node of a Document (which must outlive it; moving it is fine). Cheap to
+// copy. A default-constructed Value is "absent": false in a condition, kNull, every look-up absent.
 class Value {
  public:
   Value() = default;
-  explicit operator bool() const { return doc_ != nullptr; }
+  explicit operator bool() const { return impl_ != nullptr; }
 
   Type type() const;
   bool is_null() const { return type() == Type::kNull; }
@@ -46,8 +47,8 @@ class Value {
   bool is_number() const { return type() == Type::kNumber; }
   bool is_bool() const { return type() == Type::kBool; }
 
-  size_t size() const;             // members or elements; 0 for scalars
-  Value operator[](size_t index) const;         // element of an array; absent if out of range
+  size_t size() const;                           // members or elements; 0 for scalars
+  Value operator[](size_t index) const;          // element of an array; absent if out of range
   Value operator[](std::string_view key) const;  // member of an object; absent if not there
   std::string_view key_at(size_t index) const;   // of an object, in file order
   Value value_at(size_t index) const;            // of an object, in file order
@@ -74,8 +75,9 @@ class Value {
 
  private:
   friend class Document;
-  Value(const Document* doc, uint32_t node) : doc_(doc), node_(node) {}
-  const Document* doc_ = nullptr;
+  friend class Writer;
+  Value(const DocumentImpl* impl, uint32_t node) : impl_(impl), node_(node) {}
+  const DocumentImpl* impl_ = nullptr;
   uint32_t node_ = 0;
 };
 
@@ -91,12 +93,9 @@ class Document {
 
   Value root() const;
 
-  struct Impl;
-
  private:
-  friend class Value;
-  explicit Document(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Document(std::unique_ptr<DocumentImpl> impl);
+  std::unique_ptr<DocumentImpl> impl_;
 };
 
 // Writes JSON into a string. Doubles with the shortest digits that read back equal; non-finite

@@ -1,0 +1,71 @@
+// The weights of a graph in memory (f32), how they come from a model on disk or from init rules,
+// and how they go back into an HF folder. No LibTorch: views are core's own.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+#include "core/graph/graph.h"
+#include "core/io/filesystem.h"
+#include "core/model/source.h"
+
+namespace retort::model {
+
+// Owns the storage of all params of a graph: f32, contiguous, each 64-byte aligned, in one
+// allocation, in params order. Memory is zero until written. Views stay valid over moves.
+class ParamStore {
+ public:
+  ParamStore() = default;
+  // RESOURCE_EXHAUSTED with the size wanted if the system doesn't give it.
+  static Result<ParamStore> Allocate(const graph::Graph& graph);
+  ParamStore(ParamStore&&) noexcept;
+  ParamStore& operator=(ParamStore&&) noexcept;
+  ~ParamStore();
+
+  size_t size() const { return views_.size(); }
+  const TensorView& view(size_t param) const { return views_[param]; }
+  std::span<const TensorView> views() const { return views_; }
+  float* data(size_t param) const { return views_[param].as<float>(); }
+  int64_t bytes() const { return bytes_; }  // with padding
+
+ private:
+  void* memory_ = nullptr;
+  int64_t bytes_ = 0;
+  std::vector<TensorView> views_;
+};
+
+// Reads every param of the graph from `source` straight into `store` (allocated for the graph).
+// One error lists all that is wrong: tensors missing (with the nearest name there is), of another
+// shape, and of the model but claimed by no param. Checked wholly before the first weight is read.
+Status LoadParams(const Source& source, const graph::Graph& graph, const ParamStore& store,
+                  int32_t n_threads = 1);
+
+// By the params' init rules; a param's numbers depend on (seed, its name) alone.
+Status InitParams(const graph::Graph& graph, uint64_t seed, const ParamStore& store,
+                  int32_t n_threads = 1);
+
+// The text files of an HF folder; empty ones are not written.
+struct ModelTexts {
+  std::string config_json, tokenizer_json, tokenizer_config_json, generation_config_json,
+      chat_template;
+};
+ModelTexts TextsOf(const Source& source);
+
+// Writes an HF folder that transformers opens unchanged: config.json with all its keys, `dtype`
+// set and `architectures` filled in where absent, model.safetensors under checkpoint names
+// (stacked params taken apart, a tied head left out) and the tokenizer's files. `params`: f32
+// views in the graph's order. `store`: kF32, kBF16 or kF16. Each file is published durably; the
+// digests are for the manifest.
+Result<std::vector<io::FileDigest>> WriteModelFolder(io::FileSystem& fs, const std::string& folder,
+                                                     const ModelTexts& texts,
+                                                     const graph::Graph& graph,
+                                                     std::span<const TensorView> params,
+                                                     DType store = DType::kF32);
+
+}  // namespace retort::model
