@@ -7,6 +7,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/status.h"
@@ -14,55 +16,49 @@
 namespace retort::host {
 
 struct ModelConfig {
-  std::string path;         // absolute
-  std::string chat_format;  // "auto": by the model's template
+  std::string path = {};         // absolute
+  std::string chat_format = {};  // "auto": by the model's template
 };
 
 struct DataConfig {
-  std::string path;                           // absolute
+  std::string path = {};  // absolute
   std::string format = "auto";
-  std::map<std::string, std::string> map;     // key of a record -> column or template
-  int64_t limit = 0;                          // first n records; 0: all
-  double max_bad_lines = 0;                   // share of lines that may be broken
+  std::vector<std::pair<std::string, std::string>> map = {};  // key -> column or template
+  int64_t limit = 0;                                          // first n records; 0: all
+  double max_bad_lines = 0;                                   // share of lines that may be broken
 };
 
 // A model by name of the "models" section, by path, or the checkpoint of a stage.
 struct ModelRef {
-  std::string text;   // as written: "student", "@sft", "models/x"
-  std::string stage;  // of "@stage", else ""
-  ModelConfig model;  // else this
+  std::string text = {};   // as written: "student", "@sft", "models/x"
+  std::string stage = {};  // of "@stage", else ""
+  ModelConfig model = {};  // else this
 };
 
 // Records of the "data" section, or what a stage wrote.
 struct DataRef {
-  std::string text;   // as written
-  std::string stage;  // of "@stage", else ""
-  double weight = 1;  // of the mixture: how many times each record counts per epoch
+  std::string text = {};   // as written
+  std::string stage = {};  // of "@stage", else ""
+  double weight = 1;       // of the mixture: how many times each record counts per epoch
   int64_t limit = 0;
 };
 
 struct ChatOptions {
   bool enabled = true;  // a prompt becomes the user message where the model has a template
-  std::string system;
+  std::string system = {};
 };
 
 struct SamplingOptions {
   double temperature = 1.0, top_p = 1.0;
   int64_t top_k = 0, max_tokens = 256, min_tokens = 0;
-  std::vector<std::string> stop;
+  std::vector<std::string> stop = {};
 };
 
-struct RewardEntry {
-  std::string plugin, name;  // name: of the column, by default the plugin's id
-  std::string config = "{}";
-  double weight = 1, max_error_rate = 0.01;
-  std::string on_error = "skip";  // "skip": the sample is unmeasured; "fail": the stage ends
-};
-
-struct FilterEntry {
-  std::string plugin, config = "{}";
-  std::vector<RewardEntry> rewards;
-  std::string on_error = "fail";  // or "drop"
+// A chain of plugins, as the chains of host/chain read it: a JSON array of entries with all
+// defaults filled in.
+struct ChainConfig {
+  std::string json = "[]";
+  std::string key_path = {};  // "stages.clean.filters", for errors
 };
 
 struct LossEntry {
@@ -71,99 +67,102 @@ struct LossEntry {
 };
 
 struct GenerateStage {
-  ModelRef model;
-  std::vector<DataRef> data;
+  ModelRef model = {};
+  std::vector<DataRef> data = {};
   int64_t samples = 1, limit = 0, max_batch = 16;
-  ChatOptions chat;
-  std::string prefix;
-  SamplingOptions sampling;
+  ChatOptions chat = {};
+  std::string prefix = {};
+  SamplingOptions sampling = {};
 };
 
 struct FilterStage {
-  std::vector<DataRef> data;
-  std::vector<FilterEntry> filters;
+  std::vector<DataRef> data = {};
+  ChainConfig filters = {};
   int64_t limit = 0;
-  std::optional<ModelRef> tokenizer;  // counts tokens of texts that come without ids
+  std::optional<ModelRef> tokenizer = {};  // counts tokens of texts that come without ids
 };
 
 struct ScheduleOptions {
   std::string kind = "cosine_with_min_lr";
   double warmup_ratio = 0.03, min_lr_ratio = 0.1;
   int64_t warmup_steps = -1, decay_steps = -1;  // -1: by ratio, or a tenth
-  std::string decay_type = "linear";
+  std::string decay_type = "cosine";
 };
 
 struct SftStage {
-  ModelRef model;
-  std::vector<DataRef> data;
-  std::vector<LossEntry> losses;
+  ModelRef model = {};
+  std::vector<DataRef> data = {};
+  std::vector<LossEntry> losses = {};
   std::string optimizer, optimizer_config = "{}";
-  double learning_rate = 2e-5, max_grad_norm = 1.0, weight_decay = 0, epochs = 1;
-  ScheduleOptions schedule;
+  double learning_rate = 2e-5, max_grad_norm = 1.0, epochs = 1;
+  ScheduleOptions schedule = {};
   int64_t max_steps = -1, limit = 0;
-  int64_t batch_tokens = 16384;             // of a step; 0: by sequences
+  int64_t batch_tokens = 16384;              // of a step; 0: by sequences
   int64_t per_device = 0, accumulation = 0;  // packed rows a micro-batch, micro-batches a step
-  int64_t micro_batch_tokens = 0;           // 0: max_length
+  int64_t micro_batch_tokens = 0;            // 0: max_length
   int64_t max_length = 4096, packing_window = 1000, recompute = 0;
   std::string truncation = "drop", packing = "bfd", train_on = "completion";
   bool shuffle = true;
-  ChatOptions chat;
-  std::string prefix;
+  ChatOptions chat = {};
   int64_t logging_steps = 10, save_steps = 500, save_total_limit = 2;
   std::string on_nonfinite = "stop";
 };
 
 struct MetricSpec {
-  std::string name;    // "rewards", "pass@1", "mean_length" or "loglik"
-  std::string column;  // of loglik
+  std::string name = {};    // "rewards", "pass@1", "mean_length" or "loglik"
+  std::string column = {};  // of loglik
 };
 
 struct EvalTask {
-  std::string name;
-  std::vector<DataRef> data;
-  std::vector<RewardEntry> rewards;
-  std::vector<MetricSpec> metrics;
+  std::string name = {};
+  std::vector<DataRef> data = {};
+  ChainConfig rewards = {};
+  std::vector<MetricSpec> metrics = {};
   int64_t samples = 1, limit = 0, max_batch = 16;
-  ChatOptions chat;
-  std::string prefix;
-  SamplingOptions sampling;
+  ChatOptions chat = {};
+  std::string prefix = {};
+  SamplingOptions sampling = {};
 };
 
 struct EvalStage {
-  std::vector<ModelRef> models;
-  std::vector<EvalTask> tasks;
+  std::vector<ModelRef> models = {};
+  std::vector<EvalTask> tasks = {};
 };
 
 enum class StageKind : uint8_t { kGenerate, kFilter, kSft, kEval };
 std::string_view StageKindName(StageKind kind);
 
 struct StageConfig {
-  std::string name;
+  std::string name = {};
   StageKind kind = StageKind::kGenerate;
-  std::string resolved;  // the stage's resolved JSON, compact, canonical: what is hashed
-  GenerateStage generate;  // the one of `kind` is filled in
+  std::vector<std::string> inputs = {};  // stages it refers to, each once
+  // Every plugin it names: (kind, id), each once.
+  std::vector<std::pair<std::string, std::string>> plugins = {};
+  std::string resolved = {};  // the stage's resolved JSON, compact, canonical: what is hashed
+  GenerateStage generate;     // the one of `kind` is filled in
   FilterStage filter;
   SftStage sft;
   EvalStage eval;
 };
 
 struct PipelineConfig {
-  std::string file, name, output;  // output: relative to the current folder, as resolved
+  std::string file = {}, name = {},
+              output = {};  // output: relative to the current folder, as resolved
   std::string device = "auto";
   uint64_t seed = 0;
   int64_t threads = 0;
-  std::vector<std::string> plugins;  // absolute paths
-  std::map<std::string, ModelConfig> models;
-  std::map<std::string, DataConfig> data;
-  std::vector<StageConfig> stages;
-  std::string resolved_json;  // the whole, indented: for run.json and people
+  std::vector<std::string> plugins = {};  // absolute paths
+  std::map<std::string, ModelConfig> models = {};
+  std::map<std::string, DataConfig> data = {};
+  std::vector<StageConfig> stages = {};
+  std::string resolved_json = {};  // the whole, indented: for run.json and people
 
   const StageConfig* FindStage(std::string_view name) const;
 };
 
 struct Overrides {
-  std::string profile;           // of the file's "profiles"; applied first
-  std::vector<std::string> set;  // "a.b.c=value", in order
+  std::string profile = {};           // of the file's "profiles"; applied first
+  std::vector<std::string> set = {};  // "a.b.c=value", in order
 };
 
 // The error is INVALID_ARGUMENT (or what reading the file gave) and lists every mistake found, one
