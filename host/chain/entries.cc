@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/chain/entries.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+namespace retort::host {
+namespace {
+
+Status Bad(const std::string& where, const std::string& text) {
+  return InvalidArgument(where + ": " + text);
+}
+
+// Keys that other versions or other places know: refused by name, never ignored.
+std::string_view WhyNot(std::string_view key) {
+  if (key == "isolate" || key == "timeout_ms") {
+    return "plugins run inside this process; running them in a worker with a deadline is not "
+           "available in this version. Remove the key, or run the scoring as a command of its own";
+  }
+  if (key == "model" || key == "at" || key == "reduce") {
+    return "rewards by a model's value head are not available in this version";
+  }
+  if (key == "gate") return "gates between rewards are not available in this version";
+  return {};
+}
+
+Status CheckKeys(const json::Value& entry, std::string_view kind, const std::string& where) {
+  std::vector<std::string> known = {"plugin", "name", "config", "on_error", "max_error_rate"};
+  known.push_back(kind == "reward" ? "weight" : "rewards");
+  for (size_t i = 0; i < entry.size(); ++i) {
+    const std::string key(entry.key_at(i));
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    if (key == "isolate" && entry.value_at(i).is_bool() && !entry.value_at(i).BoolOr(true)) {
+      continue;  // false is how things are
+    }
+    const std::string_view why = WhyNot(key);
+    if (!why.empty()) return Bad(where + "." + key, std::string(why));
+    const std::optional<std::string> nearest = json::Nearest(key, known);
+    return Bad(where, "unknown key \"" + key + "\"" +
+                          (nearest ? "; did you mean \"" + *nearest + "\"?" : ""));
+  }
+  return OkStatus();
+}
+
+// "reward/length" or "length" -> "length"; another kind than the place's is an error.
+Result<std::string> PluginId(std::string_view text, std::string_view kind,
+                             const std::string& where) {
+  const size_t slash = text.find('/');
+  const std::string_view id = slash == std::string_view::npos ? text : text.substr(slash + 1);
+  if (id.empty()) return Bad(where, "an empty plugin id");
+  if (slash != std::string_view::npos && text.substr(0, slash) != kind) {
+    return Bad(where, "\"" + std::string(text) + "\" is no " + std::string(kind) +
+                          "; write the id of a " + std::string(kind) + " plugin");
+  }
+  return std::string(id);
+}
+
+Result<double> Number(const json::Value& value, const std::string& where) {
+  Result<double> number = value.AsDouble();
+  if (!number.ok()) return number.status().WithContext(where);
+  return number;
+}
+
+Status ReadObject(const json::Value& value, std::string_view kind, EntrySpec& spec) {
+  RETORT_RETURN_IF_ERROR(CheckKeys(value, kind, spec.where));
+  const json::Value plugin = value["plugin"];
+  if (!plugin.is_string()) return Bad(spec.where, "needs \"plugin\", the id of a plugin");
+  RETORT_ASSIGN_OR_RETURN(spec.plugin,
+                          PluginId(plugin.StringOr(""), kind, spec.where + ".plugin"));
+  spec.name = value["name"].StringOr(spec.plugin);
+  if (spec.name.empty()) return Bad(spec.where + ".name", "an empty name");
+  if (const json::Value config = value["config"]) {
+    if (!config.is_object()) return Bad(spec.where + ".config", "must be an object");
+    spec.config = config.Dump();
+  }
+  if (const json::Value weight = value["weight"]) {
+    RETORT_ASSIGN_OR_RETURN(spec.weight, Number(weight, spec.where + ".weight"));
+  }
+  if (const json::Value rate = value["max_error_rate"]) {
+    RETORT_ASSIGN_OR_RETURN(spec.max_error_rate, Number(rate, spec.where + ".max_error_rate"));
+    if (!(spec.max_error_rate >= 0 && spec.max_error_rate <= 1)) {
+      return Bad(spec.where + ".max_error_rate", "must lie between 0 and 1");
+    }
+  }
+  if (const json::Value on_error = value["on_error"]) {
+    const std::string_view text = on_error.StringOr("");
+    if (text != "skip" && text != "fail") {
+      return Bad(spec.where + ".on_error", "must be \"skip\" or \"fail\"");
+    }
+    spec.on_error = text == "fail" ? OnError::kFail : OnError::kSkip;
+  }
+  spec.rewards = value["rewards"];
+  return OkStatus();
+}
+
+Result<EntrySpec> ReadEntry(const json::Value& value, std::string_view kind, std::string where) {
+  EntrySpec spec;
+  spec.where = std::move(where);
+  if (value.is_string()) {
+    RETORT_ASSIGN_OR_RETURN(spec.plugin, PluginId(value.StringOr(""), kind, spec.where));
+    spec.name = spec.plugin;
+    return spec;
+  }
+  if (!value.is_object()) {
+    return Bad(spec.where, "must be a plugin's id or an object with \"plugin\"");
+  }
+  RETORT_RETURN_IF_ERROR(ReadObject(value, kind, spec));
+  return spec;
+}
+
+}  // namespace
+
+Result<std::vector<EntrySpec>> ReadEntries(const json::Value& entries, std::string_view kind,
+                                           std::string_view what) {
+  std::vector<EntrySpec> specs;
+  if (!entries || entries.is_null()) return specs;
+  const bool is_list = entries.is_array();
+  const size_t n = is_list ? entries.size() : 1;
+  std::set<std::string> names;
+  for (size_t i = 0; i < n; ++i) {
+    std::string where(what);
+    if (is_list) where += "[" + std::to_string(i) + "]";
+    RETORT_ASSIGN_OR_RETURN(EntrySpec spec,
+                            ReadEntry(is_list ? entries[i] : entries, kind, std::move(where)));
+    if (!names.insert(spec.name).second && kind == "reward") {
+      return Bad(spec.where, "a second reward called \"" + spec.name +
+                                 "\"; give each a \"name\" of its own");
+    }
+    specs.push_back(std::move(spec));
+  }
+  return specs;
+}
+
+}  // namespace retort::host

@@ -1,0 +1,31 @@
+// A chain as written in a pipeline file or on a command line, read entry by entry.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/json/json.h"
+#include "host/chain/chain_call.h"
+
+namespace retort::host {
+
+struct EntrySpec {
+  std::string where;   // "rewards[0]", for errors
+  std::string plugin;  // id without the kind
+  std::string name;    // unique in the chain
+  std::string config = "{}";
+  double weight = 1;
+  OnError on_error = OnError::kSkip;
+  double max_error_rate = 0.01;
+  json::Value rewards;  // absent: none
+};
+
+// `kind` is "reward" or "filter". Two entries of one plugin without names of their own are
+// refused: their columns could not be told apart.
+Result<std::vector<EntrySpec>> ReadEntries(const json::Value& entries, std::string_view kind,
+                                           std::string_view what);
+
+}  // namespace retort::host
