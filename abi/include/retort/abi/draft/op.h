@@ -14,9 +14,10 @@ extern "C" {
 #define RETORT_OP_INTERFACE "retort.op/0"
 
 /* Flags of retort_op_v1. */
-#define RETORT_OP_RECOMPUTE_OK (1u << 0) /* forward may run again to rebuild what backward needs \
-                                          */
-#define RETORT_OP_INPLACE (1u << 1)      /* out[0] may be the memory of in[0] */
+#define RETORT_OP_RECOMPUTE_OK                                                              \
+  (1u << 0)                         /* forward may run again to rebuild what backward needs \
+                                     */
+#define RETORT_OP_INPLACE (1u << 1) /* out[0] may be the memory of in[0] */
 #define RETORT_OP_ROWWISE (1u << 2) /* each row alone: chunking and decoding need nothing else */
 
 #define RETORT_OP_MAX_OUTPUTS 8u /* room in retort_op_shapes */

@@ -60,14 +60,11 @@ typedef struct retort_state_spec {
 #define RETORT_GRAIN_ELEMENTWISE 0u /* flat shards: 1-D, cut at multiples of 64 and of block */
 #define RETORT_GRAIN_WHOLE 1u       /* whole tensors in their own shape, at one owner */
 
-/* Flags of retort_optimizer_spec. */
-#define RETORT_OPTIMIZER_LOW_PRECISION (1u << 0) /* step fills low_precision itself */
-
 /* Owned by the plugin, valid until destroy; a pure function of (config, param info), so that a
  * checkpoint can be resharded without the plugin. */
 typedef struct retort_optimizer_spec {
   uint32_t struct_size;
-  uint32_t flags; /* RETORT_OPTIMIZER_* */
+  uint32_t flags; /* none yet */
   uint32_t grain; /* RETORT_GRAIN_* */
   uint32_t n_states;
   const retort_state_spec* states; /* [n_states] */
@@ -78,7 +75,7 @@ typedef struct retort_optimizer_spec {
 typedef struct retort_optimizer_tensor {
   const retort_param_info* info;
   retort_tensor* param;         /* f32, updated in place */
-  retort_tensor* low_precision; /* NULL, or gets param rounded */
+  retort_tensor* low_precision; /* NULL, or bf16: the plugin also writes param there, rounded */
   retort_tensor* grad;          /* f32, unscaled; may be overwritten */
   retort_tensor* const* states; /* [n_states], in the spec's order, updated in place */
   uint64_t shard_offset;        /* elements of the whole param before this shard */

@@ -1,0 +1,155 @@
+// Optimizers in C++: a class with
+//   OptimizerSpec Spec(const retort_param_info&) const     a pure function of config and info
+//   void Step(const Call&, const Update&)                  one tensor or shard
+// optionally `std::string Save() const` and `void Load(std::string_view)` for scalar state; then
+//   RETORT_OPTIMIZER("my_optimizer", MyOptimizer, "one line for people", kSchema);
+// SPDX-License-Identifier: Apache-2.0
+#ifndef RETORT_SDK_OPTIMIZER_H_
+#define RETORT_SDK_OPTIMIZER_H_
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "retort/abi/draft/optimizer.h"
+#include "retort/sdk/plugin.h"
+#include "retort/sdk/stream.h"
+#include "retort/sdk/tensor.h"
+
+namespace retort::sdk {
+
+struct OptimizerSpec {
+  uint32_t grain = RETORT_GRAIN_ELEMENTWISE;
+  std::vector<const char*> states = {};  // names (string literals) of f32 tensors like the param, 0
+  bool operator==(const OptimizerSpec&) const = default;
+};
+
+// One tensor to update. Gradients are to be multiplied by grad_scale first.
+class Update {
+ public:
+  Update(const retort_optimizer_args& args, const retort_optimizer_tensor& tensor,
+         double grad_scale)
+      : args_(&args), tensor_(&tensor), grad_scale_(grad_scale) {}
+  const retort_param_info& info() const { return *tensor_->info; }
+  const retort_optimizer_tensor& raw() const { return *tensor_; }
+  std::span<float> param() const { return FlatOf<float>(*tensor_->param, "param"); }
+  std::span<float> grad() const { return FlatOf<float>(*tensor_->grad, "grad"); }
+  std::span<float> state(size_t i) const { return FlatOf<float>(*tensor_->states[i], "state"); }
+  int64_t step() const { return tensor_->step; }  // from 1
+  double learning_rate() const { return args_->learning_rate[info().group]; }
+  double weight_decay() const { return args_->weight_decay[info().group]; }
+  double grad_scale() const { return grad_scale_; }
+
+ private:
+  const retort_optimizer_args* args_;
+  const retort_optimizer_tensor* tensor_;
+  double grad_scale_;
+};
+
+namespace internal {
+
+// Rounds to nearest even; NaN stays NaN.
+inline uint16_t ToBf16(float x) {
+  uint32_t bits = 0;
+  std::memcpy(&bits, &x, sizeof bits);
+  if (x != x) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+inline void FillLowPrecision(const retort_optimizer_tensor& t) {
+  if (t.low_precision == nullptr) return;
+  if (t.low_precision->dtype.code != RETORT_DTYPE_BFLOAT) {
+    throw Failure(RETORT_UNIMPLEMENTED, "low_precision is not bf16");
+  }
+  const std::span<const float> from = FlatOf<const float>(*t.param, "param");
+  auto* to = static_cast<uint16_t*>(t.low_precision->data);
+  for (size_t i = 0; i < from.size(); ++i) to[i] = ToBf16(from[i]);
+}
+
+template <class T>
+class OptimizerInstance final : public Instance {
+ public:
+  explicit OptimizerInstance(const Config& config) : optimizer_(config) {
+    if constexpr (requires(const T& t) { t.Save(); }) {
+      table_.save = Save;
+      table_.load = Load;
+    }
+  }
+  const void* GetInterface(std::string_view id) override {
+    return id == RETORT_OPTIMIZER_INTERFACE ? &table_ : nullptr;
+  }
+
+ private:
+  struct Stored {  // addresses stay: kept in a deque
+    OptimizerSpec spec;
+    std::vector<retort_state_spec> states;
+    retort_optimizer_spec raw{};
+  };
+  static OptimizerInstance& Of(retort_instance* p) {
+    return static_cast<OptimizerInstance&>(Instance::Of(p));
+  }
+  const retort_optimizer_spec* Store(OptimizerSpec spec) {
+    for (const Stored& s : specs_) {
+      if (s.spec == spec) return &s.raw;
+    }
+    Stored& s = specs_.emplace_back();
+    s.spec = std::move(spec);
+    for (const char* name : s.spec.states) {
+      s.states.push_back({name, RETORT_STATE_F32, RETORT_STATE_SHAPE_AS_PARAM,
+                          RETORT_STATE_INIT_CONSTANT, 0, 0, 0, nullptr});
+    }
+    s.raw = {sizeof(s.raw),   0,
+             s.spec.grain,    static_cast<uint32_t>(s.states.size()),
+             s.states.data(), sizeof(retort_state_spec)};
+    return &s.raw;
+  }
+  static retort_status Spec(retort_instance* p, const retort_call* call,
+                            const retort_param_info* info,
+                            const retort_optimizer_spec** out) noexcept {
+    return Guard(call, [&] { *out = Of(p).Store(Of(p).optimizer_.Spec(*info)); });
+  }
+  static retort_status Step(retort_instance* p, const retort_call* raw,
+                            const retort_optimizer_args* args) noexcept {
+    return Guard(raw, [&] {
+      const Call call(raw);
+      const double scale = args->grad_scale == nullptr
+                               ? 1.0
+                               : double{FlatOf<const float>(*args->grad_scale, "grad_scale")[0]};
+      const char* at = reinterpret_cast<const char*>(args->tensors);
+      for (uint64_t i = 0; i < args->n; ++i, at += args->tensor_stride) {
+        const auto& tensor = *reinterpret_cast<const retort_optimizer_tensor*>(at);
+        if (tensor.info->group >= args->n_groups) {
+          throw Failure(RETORT_INVALID_ARGUMENT,
+                        std::string(tensor.info->name) + ": its group has no learning rate");
+        }
+        Of(p).optimizer_.Step(call, Update(*args, tensor, scale));
+        FillLowPrecision(tensor);
+      }
+    });
+  }
+  static retort_status Save(retort_instance* p, const retort_call* call,
+                            const retort_sink* sink) noexcept {
+    return Guard(call, [&] {
+      if constexpr (requires(const T& t) { t.Save(); }) WriteAll(*sink, Of(p).optimizer_.Save());
+    });
+  }
+  static retort_status Load(retort_instance* p, const retort_call* call,
+                            const retort_reader* reader) noexcept {
+    return Guard(call, [&] {
+      if constexpr (requires(T & t) { t.Load({}); }) Of(p).optimizer_.Load(ReadAll(*reader));
+    });
+  }
+
+  T optimizer_;
+  std::deque<Stored> specs_;
+  retort_optimizer_v1 table_ = {sizeof(retort_optimizer_v1), 0, Spec, Step, nullptr, nullptr};
+};
+
+}  // namespace internal
+}  // namespace retort::sdk
+
+#define RETORT_OPTIMIZER(ID, CLASS, SUMMARY, SCHEMA) \
+  RETORT_SDK_REGISTER(RETORT_KIND_OPTIMIZER, ID,     \
+                      ::retort::sdk::internal::OptimizerInstance<CLASS>, SUMMARY, SCHEMA)
+
+#endif  // RETORT_SDK_OPTIMIZER_H_
