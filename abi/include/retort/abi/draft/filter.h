@@ -50,8 +50,9 @@ typedef struct retort_filter_args {
   /* Of the chain entry's "rewards", scored by the host beforehand: a plugin never calls one. */
   const char* const* reward_names; /* [n_rewards] */
   uint64_t n_rewards;
-  const double* scores;        /* [n_samples, n_rewards]; NaN unless measured */
-  const uint8_t* score_status; /* likewise, RETORT_SCORE_* */
+  const double* reward_weights; /* [n_rewards], of the entries; NULL: all 1 */
+  const double* scores;         /* [n_samples, n_rewards]; NaN unless measured */
+  const uint8_t* score_status;  /* likewise, RETORT_SCORE_* */
   /* [n_samples] or NULL: answer classes by the first reward that has retort.answer; index within
    * the group, -1: no answer. */
   const int64_t* first_equal;
