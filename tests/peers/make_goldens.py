@@ -112,22 +112,29 @@ def make_greedy(name, model, tokenizer):
     oracle.write_jsonl(oracle.GOLDEN / f"greedy_{name}.jsonl", lines)
 
 
-def sft_windows(name, tokenizer):
-    """10 windows of 2 micro-batches; fixtures pack two documents each, SmolLM2 one of <= 112."""
-    records = oracle.read_jsonl(oracle.FIXTURES / "gsm8k" / "train_small.jsonl")
+def sft_documents(name, tokenizer):
+    """Chat-formatted documents as text and ids. SmolLM2's are cut to short questions and the
+    first 40 tokens of their answers, to keep the test quick."""
     documents = []
-    for record in records:
+    for record in oracle.read_jsonl(oracle.FIXTURES / "gsm8k" / "train_small.jsonl"):
         messages = [{"role": "user", "content": record["question"]}]
-        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        head = tokenizer(prompt).input_ids
-        tail = tokenizer(record["answer"] + "<|im_end|>", add_special_tokens=False).input_ids
-        documents.append({"ids": head + tail, "prompt": len(head)})
-    if name == "smollm2":
-        documents = [{"ids": d["ids"][:d["prompt"] + 40], "prompt": d["prompt"]} for d in documents
-                     if d["prompt"] < 100]
-    each = 1 if name == "smollm2" else 2
-    rows = [documents[i:i + each] for i in range(0, len(documents), each)]
-    return [[rows[2 * step], rows[2 * step + 1]] for step in range(min(10, len(rows) // 2))]
+        head = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False,
+                                                       add_generation_prompt=True)).input_ids
+        completion = record["answer"]
+        if name == "smollm2":
+            completion = tokenizer.decode(tokenizer(completion).input_ids[:40])
+        tail = tokenizer(completion + "<|im_end|>", add_special_tokens=False).input_ids
+        if name != "smollm2" or len(head) < 100:
+            documents.append({"prompt": record["question"], "completion": completion,
+                              "ids": head + tail, "n_prompt": len(head)})
+    return documents
+
+
+def sft_windows(name, tokenizer):
+    """10 windows of 2 micro-batches: of two documents for the fixtures, of one for SmolLM2."""
+    documents = sft_documents(name, tokenizer)
+    each = 2 if name == "smollm2" else 4
+    return [documents[i * each:(i + 1) * each] for i in range(10)]
 
 
 def decay_groups(model, weight_decay):
@@ -141,17 +148,18 @@ def decay_groups(model, weight_decay):
 
 def make_sft(name, model, tokenizer):
     options = {"learning_rate": 1e-4 if name == "smollm2" else 3e-3, "weight_decay": 0.1,
-               "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "max_grad_norm": 1.0}
+               "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "max_grad_norm": 1.0,
+               "per_device": 1 if name == "smollm2" else 2, "accumulation": 2}
     optimizer = torch.optim.AdamW(decay_groups(model, options["weight_decay"]),
                                   lr=options["learning_rate"], betas=(0.9, 0.999), eps=1e-8)
     model.train()
     lines = [{"options": options}]
     for window in sft_windows(name, tokenizer):
-        count = sum(len(d["ids"]) - d["prompt"] for row in window for d in row)
+        count = sum(len(d["ids"]) - d["n_prompt"] for d in window)
         total = 0.0
-        for document in (d for row in window for d in row):
+        for document in window:
             ids = torch.tensor([document["ids"]])
-            first = document["prompt"]
+            first = document["n_prompt"]
             logits = model(ids).logits[0, first - 1:-1]
             loss = torch.nn.functional.cross_entropy(logits, ids[0, first:], reduction="sum") / count
             loss.backward()
@@ -159,7 +167,7 @@ def make_sft(name, model, tokenizer):
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options["max_grad_norm"])
         optimizer.step()
         optimizer.zero_grad()
-        lines.append({"window": window, "label_tokens": count, "loss": total,
+        lines.append({"documents": window, "label_tokens": count, "loss": total,
                       "grad_norm": oracle.exact(norm)})
         print(name, "loss", total, "grad_norm", float(norm))
     oracle.write_jsonl(oracle.GOLDEN / f"sft_{name}.jsonl", lines)
