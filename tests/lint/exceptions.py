@@ -6,4 +6,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 EXCEPTIONS = [
+    ("one-home", "core/engine/edge.cc", "the one place where LibTorch's exceptions become Error"),
+    ("one-home", "core/engine/edge.h", "the one place where LibTorch's exceptions become Error"),
+    ("one-home", "host/session/session.cc", "opens libretort_engine, which is no plugin, by dlopen"),
 ]

@@ -9,7 +9,7 @@ from tree import PRODUCTION, Problem, line_of
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 # (what, pattern over code without comments and strings, folders or files that may)
 HOMES = [
-    ("files are published by core/io", r"\b(fsync|fdatasync|rename|renameat2?)\s*\(|\b[ow]?fstream\b",
+    ("files are published by core/io", r"\b(fsync|fdatasync|rename|renameat2?)\s*\(|\bstd::(ofstream|fstream)\b",
      ("core/io/",)),
     ("JSON is parsed by core/json", r"\brapidjson::", ("core/json/",)),
     ("patterns are matched by core/text", r"\bpcre2_\w+|\bstd::regex\b", ("core/text/",)),
