@@ -108,7 +108,7 @@ inline Status DurableWrite(const std::string& path, std::string_view bytes) {
 // Gives the new path. Nothing there: OK and "".
 Result<std::string> MoveToTrash(FileSystem& fs, const std::string& path, const std::string& trash);
 
-// XXH3-128 and size of a file, read in pieces.
+// XXH3-128 and size of a file (mapped, not copied).
 Result<FileDigest> HashFile(const std::string& path);
 
 // A file mapped read-only. Whoever truncates it meanwhile gets this process a SIGBUS: model files

@@ -13,6 +13,7 @@
 #include "core/base/status.h"
 #include "core/base/tensor.h"
 #include "core/io/filesystem.h"
+#include "core/json/json.h"
 
 namespace retort::io {
 
@@ -21,6 +22,7 @@ struct SafetensorsEntry {
   std::string dtype;  // "F32", "BF16" … as in the file
   std::vector<int64_t> shape;
   uint64_t begin = 0, end = 0;  // in the data part
+  uint32_t shard = 0;           // of Safetensors
 };
 
 // What a header says, checked against the file's size.
@@ -49,15 +51,16 @@ class Safetensors {
 
  private:
   Status AddShard(MappedFile file);
+  Status Sort();
+  Status CheckIndex(const json::Value& weight_map, const std::string& what) const;
   std::vector<MappedFile> shards_;
-  std::vector<SafetensorsEntry> entries_;
-  std::vector<uint32_t> shard_of_;      // per entry
   std::vector<uint64_t> data_offsets_;  // per shard
+  std::vector<SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;
 };
 
 // A tensor to be written: any strides (rows are gathered), stored as `stored` (F32 may be stored
-// as BF16 or F16, rounded to nearest even; otherwise the view's own type).
+// as BF16 or F16, rounded to nearest even; otherwise `stored` must be the view's own type).
 struct SafetensorsItem {
   std::string name;
   TensorView view;
@@ -71,8 +74,8 @@ Result<FileDigest> WriteSafetensors(FileSystem& fs, const std::string& path,
                                     const std::map<std::string, std::string>& metadata = {
                                         {"format", "pt"}});
 
-// Elements [begin, begin + n) of a stored tensor as floating point (F64, F32, F16, BF16 and the
-// F8 types are cast; others UNIMPLEMENTED). `out` is f32 or f64 and holds n.
+// `n` stored elements as floating point: F64, F32, F16, BF16; others are UNIMPLEMENTED. `out` is
+// f32 or f64 and holds n.
 Status CastFloats(std::string_view dtype, const char* bytes, int64_t n, DType out_dtype, void* out);
 
 }  // namespace retort::io
