@@ -43,6 +43,12 @@ inline int64_t Size(const JsonValue& config, const char* key, int64_t fallback =
   return n;
 }
 
+// An explicit null means one per query head in every family.
+inline int64_t ReadKvHeads(const JsonValue& config, int64_t n_heads, int64_t fallback) {
+  const bool is_null = config.has("num_key_value_heads") && !config["num_key_value_heads"];
+  return Size(config, "num_key_value_heads", is_null || fallback == 0 ? n_heads : fallback);
+}
+
 inline uint32_t ActivationOf(std::string_view name) {
   if (name == "silu" || name == "swish") return RETORT_ACTIVATION_SILU;
   if (name == "gelu") return RETORT_ACTIVATION_GELU;
@@ -67,9 +73,16 @@ inline void ReadRope(const JsonValue& config, Decoder* d) {
 
 }  // namespace internal
 
+// What a family takes where config.json says nothing; 0: as many key/value heads as query heads,
+// head_dim D/N.
+struct DecoderDefaults {
+  int64_t kv_heads = 0, head_dim = 0;
+};
+
 // The keys that all such families share, under their names in transformers.
-inline Decoder ReadDecoder(const JsonValue& config) {
+inline Decoder ReadDecoder(const JsonValue& config, DecoderDefaults defaults = {}) {
   using internal::BadKey;
+  using internal::ReadKvHeads;
   using internal::Size;
   Decoder d;
   d.V = Size(config, "vocab_size");
@@ -77,15 +90,16 @@ inline Decoder ReadDecoder(const JsonValue& config) {
   d.F = Size(config, "intermediate_size");
   d.L = Size(config, "num_hidden_layers");
   d.N = Size(config, "num_attention_heads");
-  d.G = Size(config, "num_key_value_heads", d.N);
-  d.H = Size(config, "head_dim", std::max<int64_t>(1, d.D / d.N));
+  d.G = ReadKvHeads(config, d.N, defaults.kv_heads);
+  d.H = Size(config, "head_dim",
+             defaults.head_dim > 0 ? defaults.head_dim : std::max<int64_t>(1, d.D / d.N));
   d.max_positions = Size(config, "max_position_embeddings");
   if (d.L > 10'000) BadKey("num_hidden_layers", "is " + std::to_string(d.L) + ", limit 10000");
   if (d.N % d.G != 0) {
     BadKey("num_key_value_heads",
            std::to_string(d.G) + " does not divide num_attention_heads " + std::to_string(d.N));
   }
-  if (!config["head_dim"] && d.D % d.N != 0) {
+  if (!config["head_dim"] && defaults.head_dim == 0 && d.D % d.N != 0) {
     BadKey("num_attention_heads", std::to_string(d.N) + " does not divide hidden_size " +
                                       std::to_string(d.D) + ", and there is no head_dim");
   }

@@ -1,8 +1,8 @@
 // Filters in C++: a class with one of
 //   Decision Judge(const Call&, const Sample&)     one sample at a time
 //   void JudgeGroup(const Call&, const Group&)     all samples of a prompt: scores, answers
-// optionally `static constexpr uint32_t kFlags` (RETORT_FILTER_*), and, to look at everything
-// first, `static constexpr uint32_t kPasses` with
+// optionally `static constexpr uint32_t kFlags` or `uint32_t Flags() const` (RETORT_FILTER_*), and,
+// to look at everything first, `static constexpr uint32_t kPasses` with
 //   void Observe(const Call&, uint32_t pass, const Group&), void EndPass(const Call&, uint32_t),
 //   std::string Save() const, void Merge(std::string_view state)
 // then one line: RETORT_FILTER("my_filter", MyFilter, "one line for people", kSchema);
@@ -51,9 +51,11 @@ class Group {
 
   size_t n_rewards() const { return args_->n_rewards; }
   const char* reward_name(size_t k) const { return args_->reward_names[k]; }
-  bool measured(size_t i, size_t k) const {
-    return args_->score_status[Cell(i, k)] == RETORT_SCORE_OK;
+  double weight(size_t k) const {
+    return args_->reward_weights == nullptr ? 1 : args_->reward_weights[k];
   }
+  bool measured(size_t i, size_t k) const { return status(i, k) == RETORT_SCORE_OK; }
+  uint8_t status(size_t i, size_t k) const { return args_->score_status[Cell(i, k)]; }
   double score(size_t i, size_t k) const { return args_->scores[Cell(i, k)]; }
   bool has_answers() const { return args_->first_equal != nullptr; }
   int64_t first_equal(size_t i) const { return args_->first_equal[first_ + i]; }  // -1: no answer
@@ -101,6 +103,7 @@ class FilterInstance final : public Instance {
     table_.struct_size = sizeof(table_);
     table_.judge = Judge;
     if constexpr (requires { T::kFlags; }) table_.flags = T::kFlags;
+    if constexpr (requires(const T& t) { t.Flags(); }) table_.flags = filter_.Flags();
     if constexpr (requires { T::kPasses; }) {
       table_.n_observe_passes = T::kPasses;
       table_.observe = Observe;

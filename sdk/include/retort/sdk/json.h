@@ -46,6 +46,7 @@ class JsonValue {
   // Arrays and objects; 0 and absent for anything else.
   size_t size() const { return is_array() || is_object() ? value_.size : 0; }
   JsonValue operator[](std::string_view key) const;
+  bool has(std::string_view key) const { return (*this)[key].json_ != nullptr; }  // null too
   JsonValue at(size_t index) const;
   std::string_view key_at(size_t index) const;
 

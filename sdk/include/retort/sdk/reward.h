@@ -1,7 +1,7 @@
 // Rewards in C++: a class with one of
 //   Verdict Score(const Call&, const Sample&)               one sample at a time
 //   void ScoreAll(const Call&, const RewardBatch&)          a batch (flags: GROUPWISE and so on)
-// optionally `static constexpr uint32_t kFlags` (RETORT_REWARD_*), and
+// optionally `static constexpr uint32_t kFlags` or `uint32_t Flags() const` (RETORT_REWARD_*), and
 //   std::optional<std::string> Answer(const Call&, const Sample&)
 // whose equal texts are equal answers (interface retort.answer), then one line:
 //   RETORT_REWARD("my_reward", MyReward, "one line for people", R"({"type": "object"})");
@@ -107,6 +107,7 @@ class RewardInstance final : public Instance {
  public:
   explicit RewardInstance(const Config& config) : reward_(config) {
     if constexpr (requires { T::kFlags; }) table_.flags = T::kFlags;
+    if constexpr (requires(const T& t) { t.Flags(); }) table_.flags = reward_.Flags();
   }
   const void* GetInterface(std::string_view id) override {
     if (id == RETORT_REWARD_INTERFACE) return &table_;
