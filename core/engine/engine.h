@@ -47,16 +47,17 @@ struct SamplingParams {
   int32_t top_k = 0;         // 0: off
   double top_p = 1.0;
   int32_t max_tokens = 256;
-  int32_t min_tokens = 0;          // stop ids are not sampled before
-  std::vector<int32_t> stop_ids;   // end a sample; kept as its last id, not in its text
-  std::vector<std::string> stop;   // end a sample; cut from the text (ids keep what was sampled)
+  int32_t min_tokens = 0;         // stop ids are not sampled before
+  std::vector<int32_t> stop_ids;  // end a sample; kept as its last id, not in its text
+  std::vector<std::string> stop;  // end a sample; cut from the text (ids keep what was sampled)
   uint64_t seed = 0;
 };
 
 enum class Finish : uint32_t { kStop = 0, kLength = 1, kCancelled = 2, kError = 3 };
 
 struct GenerateRequest {
-  uint64_t uid = 0;  // names the request; its tokens depend only on (weights, ids, params, uid, index)
+  uint64_t uid =
+      0;  // names the request; its tokens depend only on (weights, ids, params, uid, index)
   std::vector<int32_t> ids;     // prompt, never empty
   std::vector<int32_t> prefix;  // forced start of each completion: counts as completion
   int32_t n_samples = 1;
@@ -64,16 +65,16 @@ struct GenerateRequest {
 };
 struct Completion {
   uint64_t uid = 0;
-  int32_t index = 0;            // of n_samples
-  std::vector<int32_t> ids;     // with the prefix and the stop token
-  std::vector<float> logp;      // of ids, temperature-scaled full vocabulary (0 for the prefix)
-  std::string text;             // without the stop token or stop string
+  int32_t index = 0;         // of n_samples
+  std::vector<int32_t> ids;  // with the prefix and the stop token
+  std::vector<float> logp;   // of ids, temperature-scaled full vocabulary (0 for the prefix)
+  std::string text;          // without the stop token or stop string
   Finish finish = Finish::kStop;
-  std::string error;            // kError: why (a request that can never fit, say)
+  std::string error;  // kError: why (a request that can never fit, say)
 };
 struct GenerateOptions {
-  int32_t max_batch = 16;        // decode slots
-  int64_t max_context = 0;       // tokens per slot; 0: the longest request
+  int32_t max_batch = 16;                      // decode slots
+  int64_t max_context = 0;                     // tokens per slot; 0: the longest request
   const text::Tokenizer* tokenizer = nullptr;  // for text and stop strings; may be NULL
   // Called from the calling thread. `on_done` in order of completion, once per (uid, index).
   std::function<void(const Completion&)> on_done;
@@ -91,8 +92,9 @@ struct GenerateStats {
 // Packed documents: no padding. All spans have T elements, cu_seqlens S + 1.
 struct MicroBatch {
   std::vector<int32_t> ids, positions, cu_seqlens;
-  std::vector<int64_t> labels;  // of the row that predicts it: labels[t] is the token after t; -100: none
-  std::vector<float> weight;    // per label before normalisation; usually 1
+  std::vector<int64_t>
+      labels;  // of the row that predicts it: labels[t] is the token after t; -100: none
+  std::vector<float> weight;  // per label before normalisation; usually 1
 };
 
 struct TokenLoss {  // one entry of the loss chain: the (checked) C table and its instance
@@ -109,12 +111,12 @@ struct Optimizer {
 struct TrainerOptions {
   std::vector<TokenLoss> losses;
   Optimizer optimizer;
-  double weight_decay = 0;               // of the group that decays
-  std::vector<std::string> no_decay;     // lower-case regexes; empty: transformers' default list
-  double max_grad_norm = 1.0;            // 0: no clipping
-  int64_t head_rows = 0;                 // rows of a head chunk; 0: chosen from shape
-  int32_t recompute = 0;                 // level 0: keep all
-  uint64_t key_hi = 0, key_lo = 0;       // (seed, stage)
+  double weight_decay = 0;            // of the group that decays
+  std::vector<std::string> no_decay;  // lower-case regexes; empty: transformers' default list
+  double max_grad_norm = 1.0;         // 0: no clipping
+  int64_t head_rows = 0;              // rows of a head chunk; 0: chosen from shape
+  int32_t recompute = 0;              // level 0: keep all
+  uint64_t key_hi = 0, key_lo = 0;    // (seed, stage)
 };
 struct StepMetric {
   std::string name;  // "loss", or an aux name of a loss plugin ("sft/entropy")
@@ -143,7 +145,7 @@ class Trainer {
   // The same loss without gradients or update.
   virtual Result<StepResult> Evaluate(std::span<const MicroBatch> window) = 0;
   virtual std::vector<StateTensor> State() = 0;
-  virtual Result<std::string> SaveScalars() = 0;              // the optimizer plugin's own bytes
+  virtual Result<std::string> SaveScalars() = 0;  // the optimizer plugin's own bytes
   virtual Status LoadScalars(std::string_view bytes) = 0;
   // Gradients of the last window in checkpoint-free param order; kept for tests and tools.
   virtual std::vector<StateTensor> Gradients() = 0;
@@ -152,8 +154,8 @@ class Trainer {
 // ---- models ----------------------------------------------------------------------------------
 
 struct LoadOptions {
-  bool for_training = false;     // reserves nothing by itself; a Trainer adds gradients and state
-  uint64_t init_seed = 0;        // Create only
+  bool for_training = false;  // reserves nothing by itself; a Trainer adds gradients and state
+  uint64_t init_seed = 0;     // Create only
 };
 
 class Model {
@@ -162,9 +164,9 @@ class Model {
   virtual const graph::Graph& graph() const = 0;
   // Per-token log-probabilities; requests are packed into passes of at most `max_tokens` tokens
   // (0: chosen). Logits of a whole batch never exist. on_progress(tokens done) may be empty.
-  virtual Result<std::vector<ScoreResult>> Score(std::span<const ScoreRequest> requests,
-                                                 int64_t max_tokens, const Cancel* cancel,
-                                                 const std::function<void(int64_t)>& on_progress) = 0;
+  virtual Result<std::vector<ScoreResult>> Score(
+      std::span<const ScoreRequest> requests, int64_t max_tokens, const Cancel* cancel,
+      const std::function<void(int64_t)>& on_progress) = 0;
   virtual Result<GenerateStats> Generate(std::span<const GenerateRequest> requests,
                                          const GenerateOptions& options) = 0;
   virtual Result<std::unique_ptr<Trainer>> NewTrainer(const TrainerOptions& options) = 0;

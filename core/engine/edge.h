@@ -1,0 +1,45 @@
+// The edge of LibTorch: the one place where its exceptions become retort's, and where its thread
+// pool is set. Everything that leaves core/engine through a Status-returning call goes through
+// Guarded; what may throw Error (Inference) goes through OnEdge.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <exception>
+#include <string_view>
+#include <utility>
+
+#include "core/base/status.h"
+
+namespace retort::engine {
+
+// The exception being handled, as a Status: Error as it is, bad_alloc RESOURCE_EXHAUSTED, anything
+// else INTERNAL with LibTorch's text (without its backtrace).
+Status CurrentException(std::string_view attempt);
+
+// fn(), with every foreign exception turned into Error.
+template <class Fn>
+auto OnEdge(std::string_view attempt, Fn&& fn) -> decltype(fn()) {
+  try {
+    return std::forward<Fn>(fn)();
+  } catch (...) {
+    throw Error(CurrentException(attempt));
+  }
+}
+
+// fn() returns Status or Result; an exception becomes that failure.
+template <class Fn>
+auto Guarded(std::string_view attempt, Fn&& fn) -> decltype(fn()) {
+  try {
+    return std::forward<Fn>(fn)();
+  } catch (...) {
+    return CurrentException(attempt);
+  }
+}
+
+// Sizes LibTorch's pool (and OpenMP's, which the kernels share) for the process.
+void SetThreads(int n_threads);
+const char* LibTorchVersion();
+// "AVX2", "AVX512", ...: what LibTorch's own kernels use.
+const char* CpuCapability();
+
+}  // namespace retort::engine

@@ -1,0 +1,149 @@
+// Set-up, checks and forward; backward is in pass_backward.cc.
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine/pass.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/base/status.h"
+
+namespace retort::engine {
+namespace {
+
+using graph::Node;
+using graph::Op;
+
+// Rows of a buffer are padded to it, so that every offset is a multiple of 64 bytes.
+constexpr int64_t kRowAlignment = 16;
+
+bool SameRope(const graph::RopeSpec& a, const graph::RopeSpec& b) {
+  return a.rotary_dim == b.rotary_dim && a.max_positions == b.max_positions && a.theta == b.theta &&
+         a.scaling_json == b.scaling_json;
+}
+
+}  // namespace
+
+ops::NormSpec NormOf(const Node& node, int64_t width) {
+  return {.groups = node.op == Op::kHeadNorm ? width / node.head_dim : 1,
+          .eps = node.eps,
+          .weight_offset = node.weight_offset};
+}
+
+Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads)
+    : graph_(graph),
+      params_(params),
+      mode_(mode),
+      n_threads_(n_threads),
+      plan_(MakePlan(graph, mode)),
+      angles_of_(graph.nodes.size(), -1) {
+  std::vector<const graph::RopeSpec*> specs;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (NodeAt(i).op == Op::kEmbed) {
+      const int64_t rows = ParamAt(NodeAt(i), 0).shape[0];
+      vocab_ = vocab_ == 0 ? rows : std::min(vocab_, rows);
+    }
+    if (NodeAt(i).op != Op::kRope) continue;
+    const graph::RopeSpec& spec = NodeAt(i).rope;
+    const auto same = [&](const graph::RopeSpec* s) { return SameRope(*s, spec); };
+    const auto found = std::find_if(specs.begin(), specs.end(), same);
+    angles_of_[i] = static_cast<int32_t>(found - specs.begin());
+    if (found != specs.end()) continue;
+    specs.push_back(&spec);
+    angles_.emplace_back(spec, dtype());
+  }
+}
+
+TensorView Pass::View(BufferId id) const {
+  const Buffer& buffer = plan_.buffers[static_cast<size_t>(id)];
+  const int64_t offset = buffer.offset * padded_rows_ * DTypeSize(dtype());
+  return TensorView::Contiguous(arena_.data() + offset, dtype(), {rows_, buffer.width});
+}
+
+void Pass::CheckBatch(const RowBatch& batch) const {
+  const auto bad = [](const std::string& what) { throw Error(InvalidArgument("batch: " + what)); };
+  const auto rows = static_cast<int32_t>(batch.ids.size());
+  if (batch.ids.empty()) bad("it has no tokens");
+  if (batch.positions.size() != batch.ids.size()) bad("ids and positions differ in length");
+  if (batch.cu_seqlens.size() < 2 || batch.cu_seqlens.front() != 0 ||
+      batch.cu_seqlens.back() != rows ||
+      !std::is_sorted(batch.cu_seqlens.begin(), batch.cu_seqlens.end())) {
+    bad("cu_seqlens must rise from 0 to the number of tokens, " + std::to_string(rows));
+  }
+  for (int32_t id : batch.ids) {
+    if (id >= 0 && id < vocab_) continue;
+    bad("token id " + std::to_string(id) + " is outside the model's vocabulary of " +
+        std::to_string(vocab_) + "; is this the model's tokenizer?");
+  }
+  for (int32_t position : batch.positions) {
+    if (position < 0) bad("position " + std::to_string(position) + " is negative");
+  }
+}
+
+void Pass::CoverPositions(std::span<const int32_t> positions) {
+  const int32_t last = *std::max_element(positions.begin(), positions.end());
+  for (ops::RopeAngles& angles : angles_) angles.Cover(last);
+}
+
+TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
+  CheckBatch(batch);
+  CoverPositions(batch.positions);
+  batch_ = batch;
+  rows_ = static_cast<int64_t>(batch.ids.size());
+  padded_rows_ = (rows_ + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+  arena_.Reserve(plan_.row_elements * padded_rows_ * DTypeSize(dtype()));
+  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+    ForwardNode(i, store);
+    if (plan_.nodes[i].fuse_next) ++i;
+  }
+  return View(plan_.hidden);
+}
+
+void Pass::ForwardAttention(const Node& node, const NodePlan& plan, AttentionStore* store) {
+  const TensorView q = View(plan.in[0].value), k = View(plan.in[1].value);
+  const TensorView v = View(plan.in[2].value), out = View(plan.out);
+  if (store != nullptr) return store->Attend(node, q, k, v, out);
+  if (plan.saved < 0) {
+    return ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, nullptr,
+                                 n_threads_);
+  }
+  const TensorView lse = View(plan.saved);
+  ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, &lse, n_threads_);
+}
+
+void Pass::ForwardNode(size_t i, AttentionStore* store) {
+  const Node& node = NodeAt(i);
+  const NodePlan& plan = plan_.nodes[i];
+  const TensorView y = View(plan.out);
+  const auto x = [&](size_t k) { return View(plan.in[k].value); };
+  switch (node.op) {
+    case Op::kEmbed:
+      return ops::EmbedForward(ParamAt(node, 0), batch_.ids, node.scale, y, n_threads_);
+    case Op::kLinear:
+      return ops::LinearForward(x(0), ParamAt(node, 0),
+                                node.params[1] < 0 ? nullptr : &ParamAt(node, 1), y, n_threads_);
+    case Op::kRmsNorm:
+    case Op::kHeadNorm: {
+      const TensorView rstd = plan.saved < 0 ? TensorView{} : View(plan.saved);
+      return ops::NormForward(NormOf(node, y.cols()), x(0), ParamAt(node, 0), y,
+                              plan.saved < 0 ? nullptr : &rstd, n_threads_);
+    }
+    case Op::kRope:
+      return ops::Rope(node, angles_[static_cast<size_t>(angles_of_[i])], ops::Rotation::kForward,
+                       batch_.positions, x(0), y, n_threads_);
+    case Op::kAttention: return ForwardAttention(node, plan, store);
+    case Op::kActivation: return ops::ActivationForward(node.activation, x(0), y, n_threads_);
+    case Op::kGated: return ops::GatedForward(node.activation, x(0), x(1), y, n_threads_);
+    case Op::kAdd: {
+      if (!plan.fuse_next) return ops::AddForward(x(0), x(1), y, n_threads_);
+      const Node& norm = NodeAt(i + 1);
+      const NodePlan& next = plan_.nodes[i + 1];
+      const TensorView rstd = next.saved < 0 ? TensorView{} : View(next.saved);
+      return ops::AddNormForward(NormOf(norm, y.cols()), x(0), x(1), ParamAt(norm, 0), y,
+                                 View(next.out), next.saved < 0 ? nullptr : &rstd, n_threads_);
+    }
+    case Op::kMul: return ops::MulForward(x(0), x(1), y, n_threads_);
+    case Op::kScale: return ops::ScaleForward(x(0), node.scale, y, n_threads_);
+  }
+}
+
+}  // namespace retort::engine

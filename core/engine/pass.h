@@ -1,0 +1,72 @@
+// Runs a graph over a batch: forward, and in training mode backward. Knows no head and no loss.
+// Method: the plan is made once; a batch only fixes the number of rows, so a pass is a walk over
+// the nodes with views into the arena, and nothing is allocated after the first batch of a size.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/tensor.h"
+#include "core/engine/arena.h"
+#include "core/engine/gradients.h"
+#include "core/engine/inference.h"
+#include "core/engine/plan.h"
+#include "core/graph/graph.h"
+#include "core/ops/ops.h"
+
+namespace retort::engine {
+
+// The spec of an rms_norm or head_norm node over rows of `width`.
+ops::NormSpec NormOf(const graph::Node& node, int64_t width);
+
+class Pass {
+ public:
+  // `params` in graph.params order, f32 or f64 alike; graph and params outlive the object.
+  Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads);
+
+  // Checks the batch (INVALID_ARGUMENT, thrown as Error) and runs it. In training mode keeps what
+  // Backward reads, and a view of the batch's spans, which must stay alive until then.
+  TensorView Forward(const RowBatch& batch, AttentionStore* store);
+  // [T, D]: to be filled with the loss's gradient after Forward, before Backward.
+  TensorView HiddenGradient() const;
+  // Adds to `grads`. Once per Forward: it destroys what was kept.
+  void Backward(Gradients& grads);
+
+  DType dtype() const { return params_[0].dtype; }
+  int64_t arena_bytes() const { return arena_.bytes(); }
+  int64_t arena_growths() const { return arena_.growths(); }
+
+ private:
+  const graph::Node& NodeAt(size_t i) const { return graph_.nodes[i]; }
+  const TensorView& ParamAt(const graph::Node& node, size_t slot) const {
+    return params_[static_cast<size_t>(node.params[slot])];
+  }
+  TensorView View(BufferId id) const;
+  void CheckBatch(const RowBatch& batch) const;
+  void CoverPositions(std::span<const int32_t> positions);
+
+  void ForwardNode(size_t i, AttentionStore* store);
+  void ForwardAttention(const graph::Node& node, const NodePlan& plan, AttentionStore* store);
+  void BackwardNode(size_t i, Gradients& grads);
+  void BackwardLinear(const graph::Node& node, const NodePlan& plan, Gradients& grads);
+  void BackwardNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
+  void BackwardAdd(const NodePlan& plan);
+  void BackwardWriteOnly(const graph::Node& node, const NodePlan& plan, size_t i);
+
+  const graph::Graph& graph_;
+  std::span<const TensorView> params_;
+  const Mode mode_;
+  const int n_threads_;
+  int64_t vocab_ = 0;  // ids below it are in every embedding table
+  Plan plan_;
+  Arena arena_;
+  std::vector<ops::RopeAngles> angles_;  // one per distinct spec
+  std::vector<int32_t> angles_of_;       // per node; -1: no rope
+  RowBatch batch_;
+  int64_t rows_ = 0, padded_rows_ = 0;
+};
+
+}  // namespace retort::engine

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cassert>
+#include <cstring>
+
+#include "core/engine/pass.h"
+
+namespace retort::engine {
+
+using graph::Node;
+using graph::Op;
+
+TensorView Pass::HiddenGradient() const {
+  assert(mode_ == Mode::kTraining && rows_ > 0);
+  return View(plan_.d_hidden);
+}
+
+void Pass::Backward(Gradients& grads) {
+  for (size_t i = graph_.nodes.size(); i-- > 0;) BackwardNode(i, grads);
+}
+
+void Pass::BackwardNode(size_t i, Gradients& grads) {
+  const Node& node = NodeAt(i);
+  const NodePlan& plan = plan_.nodes[i];
+  switch (node.op) {
+    case Op::kEmbed:
+      if (!grads.Wanted(node.params[0])) return;
+      return ops::EmbedBackward(View(plan.d_out), batch_.ids, node.scale,
+                                grads.ForAdding(node.params[0]), n_threads_);
+    case Op::kLinear: return BackwardLinear(node, plan, grads);
+    case Op::kRmsNorm:
+    case Op::kHeadNorm: return BackwardNorm(node, plan, grads);
+    case Op::kAdd: return BackwardAdd(plan);
+    default: return BackwardWriteOnly(node, plan, i);
+  }
+}
+
+void Pass::BackwardLinear(const Node& node, const NodePlan& plan, Gradients& grads) {
+  const TensorView dy = View(plan.d_out);
+  const int32_t weight = node.params[0], bias = node.params[1];
+  if (grads.Wanted(weight)) {
+    const bool accumulate = grads.MustAccumulate(weight);
+    ops::LinearBackwardWeight(dy, View(plan.in[0].value), grads.view(weight), accumulate);
+  }
+  if (bias >= 0 && grads.Wanted(bias)) {
+    ops::LinearBackwardBias(dy, grads.ForAdding(bias), n_threads_);
+  }
+  ops::LinearBackwardInput(dy, ParamAt(node, 0), View(plan.in[0].grad),
+                           plan.in[0].delivery == Delivery::kAccumulate);
+}
+
+void Pass::BackwardNorm(const Node& node, const NodePlan& plan, Gradients& grads) {
+  const TensorView x = View(plan.in[0].value);
+  const TensorView none{.dtype = dtype()};
+  const TensorView dw = grads.Wanted(node.params[0]) ? grads.ForAdding(node.params[0]) : none;
+  ops::NormBackward(NormOf(node, x.cols()), View(plan.d_out), x, ParamAt(node, 0), View(plan.saved),
+                    View(plan.in[0].grad), plan.in[0].delivery == Delivery::kAccumulate, dw,
+                    n_threads_);
+}
+
+void Pass::BackwardAdd(const NodePlan& plan) {
+  const TensorView dy = View(plan.d_out);
+  for (size_t k = 0; k < 2; ++k) {
+    const InputPlan& in = plan.in[k];
+    if (in.delivery == Delivery::kPassThrough) continue;
+    const TensorView dx = View(in.grad);
+    if (in.delivery == Delivery::kCopy) {
+      std::memcpy(dx.data, dy.data, static_cast<size_t>(dy.bytes()));
+    } else {
+      ops::AddForward(dx, dy, dx, n_threads_);
+    }
+  }
+}
+
+// Ops whose backward overwrites: where a gradient is there already, they write into scratch and
+// the sum follows.
+void Pass::BackwardWriteOnly(const Node& node, const NodePlan& plan, size_t i) {
+  const TensorView dy = View(plan.d_out);
+  std::array<TensorView, 3> x, dx;
+  for (size_t k = 0; k < node.in.size(); ++k) {
+    const InputPlan& in = plan.in[k];
+    x[k] = View(in.value);
+    dx[k] = View(in.delivery == Delivery::kAddScratch ? in.scratch : in.grad);
+  }
+  switch (node.op) {
+    case Op::kRope:
+      ops::Rope(node, angles_[static_cast<size_t>(angles_of_[i])], ops::Rotation::kBackward,
+                batch_.positions, dy, dx[0], n_threads_);
+      break;
+    case Op::kAttention:
+      ops::AttentionBackward(node.attention, batch_.cu_seqlens, dy, x[0], x[1], x[2],
+                             View(plan.out), View(plan.saved),
+                             {.dq = dx[0], .dk = dx[1], .dv = dx[2]}, n_threads_);
+      break;
+    case Op::kActivation:
+      ops::ActivationBackward(node.activation, dy, x[0], dx[0], n_threads_);
+      break;
+    case Op::kGated:
+      ops::GatedBackward(node.activation, dy, x[0], x[1], dx[0], dx[1], n_threads_);
+      break;
+    case Op::kMul: ops::MulBackward(dy, x[0], x[1], dx[0], dx[1], n_threads_); break;
+    default: ops::ScaleForward(dy, node.scale, dx[0], n_threads_); break;
+  }
+  for (size_t k = 0; k < node.in.size(); ++k) {
+    if (plan.in[k].delivery != Delivery::kAddScratch) continue;
+    const TensorView sum = View(plan.in[k].grad);
+    ops::AddForward(sum, dx[k], sum, n_threads_);
+  }
+}
+
+}  // namespace retort::engine

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine/score.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "core/engine/head.h"
+#include "core/ops/ops.h"
+#include "retort/kernels/softmax.h"
+
+namespace retort::engine {
+namespace {
+
+constexpr int64_t kPassTokens = 2048;
+
+Status CheckRequest(size_t index, const ScoreRequest& request) {
+  const std::string name = "score request " + std::to_string(index);
+  if (request.ids.empty()) return InvalidArgument(name + " has no tokens");
+  if (request.first < 1) {
+    return InvalidArgument(name + ": first is " + std::to_string(request.first) +
+                           "; the first token has nothing before it, so it must be at least 1");
+  }
+  if (request.ids.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max() / 2)) {
+    return InvalidArgument(name + " is too long: " + std::to_string(request.ids.size()));
+  }
+  return OkStatus();
+}
+
+class Scorer {
+ public:
+  Scorer(Inference& inference, const graph::Graph& graph, int n_threads)
+      : inference_(inference), graph_(graph), n_threads_(n_threads) {}
+
+  // One forward pass over all of `requests`.
+  void Run(std::span<const ScoreRequest> requests, std::span<ScoreResult> results) {
+    Pack(requests);
+    const TensorView hidden = inference_.Forward(
+        {.ids = ids_, .positions = positions_, .cu_seqlens = cu_seqlens_}, nullptr);
+    const auto n = static_cast<int64_t>(rows_.size());
+    const int64_t step = HeadChunkRows(n, graph_.vocab(), DType::kF32, 0);
+    logp_.resize(rows_.size());
+    for (int64_t begin = 0; begin < n; begin += step) {
+      ScoreChunk(hidden, begin, std::min(step, n - begin));
+    }
+    auto next = logp_.begin();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const int64_t count = NumScored(requests[i]);
+      results[i].logp.assign(next, next + count);
+      next += count;
+    }
+  }
+
+ private:
+  static int64_t NumScored(const ScoreRequest& request) {
+    return std::max<int64_t>(0, static_cast<int64_t>(request.ids.size()) - request.first);
+  }
+
+  void Pack(std::span<const ScoreRequest> requests) {
+    ids_.clear(), positions_.clear(), rows_.clear(), labels_.clear();
+    cu_seqlens_.assign(1, 0);
+    for (const ScoreRequest& request : requests) {
+      const auto base = static_cast<int32_t>(ids_.size());
+      for (size_t t = 0; t < request.ids.size(); ++t) {
+        ids_.push_back(request.ids[t]);
+        positions_.push_back(static_cast<int32_t>(t));
+        if (static_cast<int64_t>(t) < request.first) continue;
+        rows_.push_back(base + static_cast<int32_t>(t) - 1);
+        labels_.push_back(request.ids[t]);
+      }
+      cu_seqlens_.push_back(static_cast<int32_t>(ids_.size()));
+    }
+  }
+
+  void ScoreChunk(const TensorView& hidden, int64_t begin, int64_t count) {
+    const int64_t vocab = graph_.vocab(), width = graph_.width();
+    hidden_.resize(static_cast<size_t>(count * width));
+    logits_.resize(static_cast<size_t>(count * vocab));
+    const TensorView rows = TensorView::Contiguous(hidden_.data(), DType::kF32, {count, width});
+    const TensorView logits = TensorView::Contiguous(logits_.data(), DType::kF32, {count, vocab});
+    ops::GatherRows(
+        hidden, std::span(rows_).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
+        rows);
+    inference_.Logits(rows, logits);
+    retort_row_logp_f32(logits_.data(), 0, count, vocab, 1.0, labels_.data() + begin,
+                        logp_.data() + begin, nullptr, n_threads_);
+  }
+
+  Inference& inference_;
+  const graph::Graph& graph_;
+  const int n_threads_;
+  std::vector<int32_t> ids_, positions_, cu_seqlens_, rows_;
+  std::vector<int64_t> labels_;
+  std::vector<float> hidden_, logits_, logp_;
+};
+
+}  // namespace
+
+Result<std::vector<ScoreResult>> Score(Inference& inference, const graph::Graph& graph,
+                                       std::span<const ScoreRequest> requests, int64_t max_tokens,
+                                       const Cancel* cancel,
+                                       const std::function<void(int64_t)>& on_progress,
+                                       int n_threads) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    RETORT_RETURN_IF_ERROR(CheckRequest(i, requests[i]));
+  }
+  const int64_t limit = max_tokens > 0 ? max_tokens : kPassTokens;
+  std::vector<ScoreResult> results(requests.size());
+  Scorer scorer(inference, graph, n_threads);
+  int64_t done = 0;
+  for (size_t begin = 0; begin < requests.size();) {
+    if (cancel != nullptr && cancel->load(std::memory_order_relaxed) != 0) {
+      return Cancelled("scoring was stopped after " + std::to_string(begin) + " of " +
+                       std::to_string(requests.size()) + " texts");
+    }
+    size_t end = begin;
+    int64_t tokens = 0;
+    do {  // a request longer than the limit gets a pass of its own
+      tokens += static_cast<int64_t>(requests[end++].ids.size());
+    } while (end < requests.size() &&
+             tokens + static_cast<int64_t>(requests[end].ids.size()) <= limit);
+    scorer.Run(requests.subspan(begin, end - begin),
+               std::span(results).subspan(begin, end - begin));
+    done += tokens;
+    if (on_progress) on_progress(done);
+    begin = end;
+  }
+  return results;
+}
+
+}  // namespace retort::engine

@@ -1,0 +1,113 @@
+// The ops of the layer graph on packed rows: forward and hand-written backward of each, one .cc
+// per op. Views are f32 or f64 (all of one call alike), rows contiguous unless said otherwise.
+// Legend: T packed tokens, D width, N query heads, G key/value heads, H head size, V vocabulary.
+// Backward functions overwrite their d_ outputs, except where a flag or the comment says "adds".
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/tensor.h"
+#include "core/graph/graph.h"
+
+namespace retort::ops {
+
+// embed: y[t] = table[ids[t]] * scale. Ids are in range (the engine checks a batch once).
+void EmbedForward(const TensorView& table_VD, std::span<const int32_t> ids, double scale,
+                  const TensorView& y_TD, int n_threads);
+void EmbedBackward(const TensorView& dy_TD, std::span<const int32_t> ids, double scale,
+                   const TensorView& d_table_VD, int n_threads);  // adds
+
+// linear: y = x W^T + b. With at most kSkinnyRows rows in f32 the product is batch-invariant: a
+// row's result doesn't depend on the others. `bias` may be NULL.
+inline constexpr int64_t kSkinnyRows = 16;
+void LinearForward(const TensorView& x_TI, const TensorView& w_OI, const TensorView* bias_O,
+                   const TensorView& y_TO, int n_threads);
+void LinearBackwardInput(const TensorView& dy_TO, const TensorView& w_OI, const TensorView& dx_TI,
+                         bool accumulate);
+void LinearBackwardWeight(const TensorView& dy_TO, const TensorView& x_TI, const TensorView& dw_OI,
+                          bool accumulate);
+void LinearBackwardBias(const TensorView& dy_TO, const TensorView& db_O, int n_threads);  // adds
+
+// rms_norm and head_norm: each of `groups` equal parts of a row is normed on its own.
+struct NormSpec {
+  int64_t groups = 1;
+  double eps = 0, weight_offset = 0;
+};
+// rstd: [T, groups] or NULL.
+void NormForward(const NormSpec& spec, const TensorView& x_TD, const TensorView& w,
+                 const TensorView& y_TD, const TensorView* rstd, int n_threads);
+// sum = a + b, y = norm(sum) in one pass; groups is 1.
+void AddNormForward(const NormSpec& spec, const TensorView& a_TD, const TensorView& b_TD,
+                    const TensorView& w, const TensorView& sum_TD, const TensorView& y_TD,
+                    const TensorView* rstd, int n_threads);
+// dw: adds.
+void NormBackward(const NormSpec& spec, const TensorView& dy_TD, const TensorView& x_TD,
+                  const TensorView& w, const TensorView& rstd, const TensorView& dx_TD,
+                  bool accumulate, const TensorView& dw, int n_threads);
+
+// rope: cos and sin of every position of one RopeSpec, grown as positions do.
+class RopeAngles {
+ public:
+  // The spec was checked when the graph was built.
+  explicit RopeAngles(const graph::RopeSpec& spec, DType dtype);
+  // Makes the tables cover positions 0 .. max_position; throws OUT_OF_RANGE where the scaling rule
+  // can't (see RopeTable::position_limit).
+  void Cover(int64_t max_position);
+  const void* cos_table() const { return cos_.data(); }
+  const void* sin_table() const { return sin_.data(); }
+
+ private:
+  template <class T>
+  void Extend(int64_t n_positions);
+  std::vector<double> inv_freq_;
+  double factor_ = 1;
+  int64_t limit_ = 0, covered_ = 0;
+  DType dtype_;
+  std::vector<unsigned char> cos_, sin_;
+};
+enum class Rotation : uint8_t { kForward, kBackward };
+// y may be x. Backward is the rotation by the opposite angle.
+void Rope(const graph::Node& node, const RopeAngles& angles, Rotation rotation,
+          std::span<const int32_t> positions, const TensorView& x, const TensorView& y,
+          int n_threads);
+
+// attention: causal within each sequence of cu_seqlens. lse_TN (log-sum-exp of the scores, for
+// backward) may be NULL.
+void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
+                      const TensorView& q, const TensorView& k, const TensorView& v,
+                      const TensorView& out, const TensorView* lse_TN, int n_threads);
+struct AttentionGradients {
+  TensorView dq, dk, dv;
+};
+void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
+                       const TensorView& d_out, const TensorView& q, const TensorView& k,
+                       const TensorView& v, const TensorView& out, const TensorView& lse_TN,
+                       const AttentionGradients& grads, int n_threads);
+
+// activation: y = act(x); gated: y = act(gate) * up. Kinds are RETORT_ACTIVATION_*.
+void ActivationForward(uint32_t kind, const TensorView& x, const TensorView& y, int n_threads);
+void ActivationBackward(uint32_t kind, const TensorView& dy, const TensorView& x,
+                        const TensorView& dx, int n_threads);
+void GatedForward(uint32_t kind, const TensorView& gate, const TensorView& up, const TensorView& y,
+                  int n_threads);
+void GatedBackward(uint32_t kind, const TensorView& dy, const TensorView& gate,
+                   const TensorView& up, const TensorView& d_gate, const TensorView& d_up,
+                   int n_threads);
+
+// add: y = a + b (its gradient is dy itself). y may be a or b.
+void AddForward(const TensorView& a, const TensorView& b, const TensorView& y, int n_threads);
+// mul: y = a * b; b has a's width, or width 1.
+void MulForward(const TensorView& a, const TensorView& b, const TensorView& y, int n_threads);
+void MulBackward(const TensorView& dy, const TensorView& a, const TensorView& b,
+                 const TensorView& da, const TensorView& db, int n_threads);
+// scale: y = x * factor, and its gradient by the same call.
+void ScaleForward(const TensorView& x, double factor, const TensorView& y, int n_threads);
+
+// Rows between packed and chunked layout: out[r] = x[rows[r]], and the way back.
+void GatherRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out);
+void ScatterRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out);
+
+}  // namespace retort::ops
