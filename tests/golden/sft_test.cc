@@ -52,7 +52,8 @@ std::string PipelineOf(const std::string& model, json::Value options, const Layo
   w.Key("learning_rate").Copy(options["learning_rate"]).Field("schedule", "constant");
   w.Key("max_grad_norm").Copy(options["max_grad_norm"]);
   w.Key("optimizer").BeginObject().Field("plugin", "adamw").Key("config").BeginObject();
-  for (const char* key : {"weight_decay", "beta1", "beta2", "eps"}) w.Key(key).Copy(options[key]);
+  for (const char* key : {"weight_decay", "eps"}) w.Key(key).Copy(options[key]);
+  w.Key("betas").BeginArray().Copy(options["beta1"]).Copy(options["beta2"]).EndArray();
   w.EndObject().EndObject().EndObject().EndArray().EndObject();
   return w.Take();
 }

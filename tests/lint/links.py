@@ -1,7 +1,7 @@
 """The CMake link graph: read from the CMakeLists.txt files, checked like the include table.
 
 Understands what this tree writes: retort_library, add_library, add_executable,
-target_link_libraries with plain words, and retort_add_plugin / retort_test.
+target_link_libraries with plain words, retort_add_plugin, retort_builtin, retort_test.
 SPDX-License-Identifier: Apache-2.0
 """
 import re
@@ -35,7 +35,7 @@ class Links:
     """target -> its direct dependencies, with where each was written."""
 
     def __init__(self, tree):
-        self.direct, self.where, self.plugins, self.tests = {}, {}, set(), set()
+        self.direct, self.where = {}, {}
         for path in tree.paths:
             if path.endswith("CMakeLists.txt"):
                 text = re.sub(r"#[^\n]*", lambda m: " " * len(m.group(0)), tree.text(path))
@@ -60,10 +60,9 @@ class Links:
             deps = [w for k in ("DEPS", "PRIVATE_DEPS", "LIBS", "LINK", "LIBRARIES")
                     for w in part.get(k, [])]
             self._add(args[0], deps, path, line)
-            if name == "retort_test":
-                self.tests.add(args[0])
-            if name == "retort_add_plugin":
-                self.plugins.add(args[0])
+        elif name == "retort_builtin" and len(args) > 1:
+            part = sections(args, {"DEPS"})
+            self._add(f"retort_{args[0]}_{args[1]}", part.get("DEPS", []), path, line)
         elif name in ("add_library", "add_executable"):
             self._add(args[0], [], path, line)
         elif name == "target_link_libraries":

@@ -60,6 +60,8 @@ VIOLATIONS = [
      "retort_library(core_text SOURCES a.cc DEPS retort::torch_cpu)\n", "link", "LibTorch"),
     ("plugin links core", "plugins/reward/one/CMakeLists.txt",
      "retort_add_plugin(one SOURCES one.cc)\ntarget_link_libraries(one PRIVATE core_base)\n", "link", "plugin"),
+    ("built-in plugin links core", "plugins/reward/one/CMakeLists.txt",
+     "retort_builtin(reward one DEPS core_base)\n", "link", "plugin"),
     ("libretort reaches LibTorch", "host/library/more/CMakeLists.txt",
      "target_link_libraries(retort PRIVATE core_ops)\n", "link", "reaches"),
     ("program links core", "host/cli/more/CMakeLists.txt",
