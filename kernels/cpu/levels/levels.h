@@ -1,0 +1,86 @@
+// What the files of one level give to its table (table.cc): one function template per kernel over
+// the vector type V, F16 or (portable level only) D16. Ranges: kernels/cpu/table.h.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/cpu/levels/simd.h"
+#include "kernels/cpu/table.h"
+
+namespace retort::kernels::RETORT_KERNELS_NS {
+
+template <class V>
+using ScalarOf = typename V::Scalar;
+
+template <class V>
+struct Norm {
+  using S = ScalarOf<V>;
+  static void Forward(const NormArgs<S>& args, int64_t begin, int64_t end);
+  static void AddForward(const NormArgs<S>& args, int64_t begin, int64_t end);
+  static void BackwardX(const NormArgs<S>& args, int64_t begin, int64_t end);
+  static void BackwardWColumns(const NormArgs<S>& args, int64_t begin, int64_t end);
+};
+
+template <class V>
+struct Elementwise {
+  using S = ScalarOf<V>;
+  static void Add(const S* a, const S* b, S* y, int64_t n);
+  static void Mul(const S* a, const S* b, S* y, int64_t n);
+  static void Scale(const S* x, S scale, S* y, int64_t n);
+  static void Axpy(const S* x, S scale, S* y, int64_t n);
+  static void AddBias(const ColumnArgs<S>& args, int64_t begin, int64_t end);
+  static void ColSumColumns(const ColumnArgs<S>& args, int64_t begin, int64_t end);
+  static void Embed(const ColumnArgs<S>& args, int64_t begin, int64_t end);
+  static void EmbedBackwardColumns(const ColumnArgs<S>& args, int64_t begin, int64_t end);
+};
+
+template <class V>
+struct Rope {
+  using S = ScalarOf<V>;
+  static void Apply(const RopeArgs<S>& args, int64_t begin, int64_t end);
+};
+
+template <class V>
+struct Activation {
+  using S = ScalarOf<V>;
+  static void Forward(int kind, const S* x, S* y, int64_t n);
+  static void Backward(int kind, const S* x, const S* dy, S* dx, int64_t n);
+  static void Gated(const GatedArgs<S>& args, int64_t begin, int64_t end);
+  static void GatedBackward(const GatedArgs<S>& args, int64_t begin, int64_t end);
+};
+
+template <class V>
+struct Softmax {
+  using S = ScalarOf<V>;
+  static void LogSumExp(const RowsArgs<S>& args, int64_t begin, int64_t end);
+  static void ArgMax(const RowsArgs<S>& args, int64_t begin, int64_t end);
+  static void LogP(const RowsArgs<S>& args, int64_t begin, int64_t end);
+  static void CrossEntropy(const CrossEntropyArgs<S>& args, int64_t begin, int64_t end);
+  static double ExpBlocks(const S* x, int64_t cols, double scale, double max, S* p, double* sums);
+};
+
+template <class V>
+struct Optimizer {
+  using S = ScalarOf<V>;
+  static void AdamW(const retort_adamw_params& params, S* p, const S* grad, S* m, S* v, int64_t n);
+  static double SumSquaresBlock(const S* x, int64_t n);
+};
+
+template <class V>
+struct Gemm {
+  using S = ScalarOf<V>;
+  static void Outputs(const GemmArgs<S>& args, int64_t begin, int64_t end);
+};
+
+void AttentionBlock(const retort_attention_shape& shape, const retort_attention_sequence_f32& seq,
+                    int64_t kv_head, int64_t block);
+
+}  // namespace retort::kernels::RETORT_KERNELS_NS
+
+// Emits a class of kernels for the vector types of this level; inside the level's namespace.
+#if RETORT_KERNELS_LEVEL == 0
+#define RETORT_KERNELS_EMIT(name) \
+  template struct name<F16>;      \
+  template struct name<D16>
+#else
+#define RETORT_KERNELS_EMIT(name) template struct name<F16>
+#endif

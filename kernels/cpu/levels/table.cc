@@ -1,0 +1,43 @@
+// The function table of one level.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/levels/levels.h"
+
+namespace retort::kernels::RETORT_KERNELS_NS {
+
+template <class V>
+static constexpr Table<ScalarOf<V>> MakeTable() {
+  return {
+      .rms_norm = Norm<V>::Forward,
+      .add_rms_norm = Norm<V>::AddForward,
+      .rms_norm_dx = Norm<V>::BackwardX,
+      .rms_norm_dw_columns = Norm<V>::BackwardWColumns,
+      .add = Elementwise<V>::Add,
+      .mul = Elementwise<V>::Mul,
+      .scale = Elementwise<V>::Scale,
+      .axpy = Elementwise<V>::Axpy,
+      .add_bias = Elementwise<V>::AddBias,
+      .col_sum_columns = Elementwise<V>::ColSumColumns,
+      .embed = Elementwise<V>::Embed,
+      .embed_backward_columns = Elementwise<V>::EmbedBackwardColumns,
+      .rope = Rope<V>::Apply,
+      .activation = Activation<V>::Forward,
+      .activation_backward = Activation<V>::Backward,
+      .gated = Activation<V>::Gated,
+      .gated_backward = Activation<V>::GatedBackward,
+      .row_logsumexp = Softmax<V>::LogSumExp,
+      .row_argmax = Softmax<V>::ArgMax,
+      .row_logp = Softmax<V>::LogP,
+      .cross_entropy = Softmax<V>::CrossEntropy,
+      .exp_blocks = Softmax<V>::ExpBlocks,
+      .adamw = Optimizer<V>::AdamW,
+      .sum_squares_block = Optimizer<V>::SumSquaresBlock,
+      .gemm_outputs = Gemm<V>::Outputs,
+  };
+}
+
+extern constexpr Tables kTables = {.f32 = MakeTable<F16>(), .attention_block = AttentionBlock};
+#if RETORT_KERNELS_LEVEL == 0
+extern constexpr Table<double> kTableF64 = MakeTable<D16>();
+#endif
+
+}  // namespace retort::kernels::RETORT_KERNELS_NS

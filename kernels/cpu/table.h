@@ -1,0 +1,159 @@
+// The serial kernels of one instruction-set level, as a table of functions over ranges of rows,
+// columns or elements; the C interface (api_*.cc) splits the ranges over threads.
+// Method: each file under levels/ is compiled once per level with RETORT_KERNELS_NS naming its
+// namespace, so no inline function of one level can stand in for another's at link time. Those
+// files include libc headers and intrinsics only. f64 exists at the portable level alone.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <stdint.h>
+
+#include "retort/kernels/activation.h"
+#include "retort/kernels/attention.h"
+#include "retort/kernels/gemm.h"
+#include "retort/kernels/norm.h"
+#include "retort/kernels/optimizer.h"
+#include "retort/kernels/rope.h"
+#include "retort/kernels/softmax.h"
+
+namespace retort::kernels {
+
+// Columns per partial sum of a softmax row; elements per partial sum of squares.
+constexpr int64_t kSoftmaxBlock = 256;
+constexpr int64_t kSquaresBlock = 4096;
+// Virtual query rows (query row x head of the group) of one attention task; keys of one tile.
+constexpr int64_t kAttentionRows = 16;
+constexpr int64_t kAttentionKeys = 64;
+
+template <class S>
+struct NormArgs {
+  retort_norm_shape shape = {};
+  const S* x = nullptr;  // add_rms_norm: a, with b
+  const S* b = nullptr;
+  S* sum = nullptr;
+  const S* w = nullptr;
+  S* y = nullptr;
+  S* rstd = nullptr;  // out when forward, in when backward
+  const S* dy = nullptr;
+  S* dx = nullptr;
+  S* dw = nullptr;
+  int64_t x_stride = 0, y_stride = 0, dy_stride = 0, dx_stride = 0;
+  bool accumulate = false;
+};
+
+template <class S>
+struct RopeArgs {
+  retort_rope_shape shape = {};
+  const S* x = nullptr;
+  S* y = nullptr;
+  const S* cos_table = nullptr;
+  const S* sin_table = nullptr;
+  const int32_t* positions = nullptr;
+  int64_t x_stride = 0, y_stride = 0;
+};
+
+template <class S>
+struct GatedArgs {
+  retort_gated_shape shape = {};
+  const S* gate = nullptr;
+  const S* up = nullptr;
+  const S* dy = nullptr;
+  S* y = nullptr;
+  S* d_gate = nullptr;
+  S* d_up = nullptr;
+};
+
+template <class S>
+struct RowsArgs {  // reductions over rows of logits
+  const S* x = nullptr;
+  int64_t stride = 0, cols = 0;
+  double scale = 0;
+  const int64_t* index = nullptr;
+  int32_t* arg = nullptr;
+  S* out = nullptr;
+  S* entropy = nullptr;
+};
+
+template <class S>
+struct CrossEntropyArgs {
+  retort_cross_entropy_shape shape = {};
+  S* logits = nullptr;
+  const int64_t* labels = nullptr;
+  const S* weight = nullptr;
+  S* loss = nullptr;
+  S* nll = nullptr;
+  S* entropy = nullptr;
+};
+
+template <class S>
+struct GemmArgs {
+  retort_skinny_gemm_shape shape = {};
+  const S* x = nullptr;
+  const S* w = nullptr;
+  const S* bias = nullptr;
+  S* y = nullptr;
+};
+
+template <class S>
+struct ColumnArgs {  // embedding, bias and column sums
+  const S* in = nullptr;
+  S* out = nullptr;
+  const int32_t* ids = nullptr;
+  S scale = 0;
+  int64_t rows = 0, cols = 0, stride = 0;
+};
+
+// Ranges: [begin, end) of rows unless the name says otherwise.
+template <class S>
+struct Table {
+  void (*rms_norm)(const NormArgs<S>&, int64_t begin, int64_t end);
+  void (*add_rms_norm)(const NormArgs<S>&, int64_t begin, int64_t end);
+  void (*rms_norm_dx)(const NormArgs<S>&, int64_t begin, int64_t end);
+  void (*rms_norm_dw_columns)(const NormArgs<S>&, int64_t begin, int64_t end);
+
+  void (*add)(const S* a, const S* b, S* y, int64_t n);
+  void (*mul)(const S* a, const S* b, S* y, int64_t n);
+  void (*scale)(const S* x, S scale, S* y, int64_t n);
+  void (*axpy)(const S* x, S scale, S* y, int64_t n);
+  void (*add_bias)(const ColumnArgs<S>&, int64_t begin, int64_t end);
+  void (*col_sum_columns)(const ColumnArgs<S>&, int64_t begin, int64_t end);
+  void (*embed)(const ColumnArgs<S>&, int64_t begin, int64_t end);
+  void (*embed_backward_columns)(const ColumnArgs<S>&, int64_t begin, int64_t end);
+
+  void (*rope)(const RopeArgs<S>&, int64_t begin, int64_t end);
+  void (*activation)(int kind, const S* x, S* y, int64_t n);
+  void (*activation_backward)(int kind, const S* x, const S* dy, S* dx, int64_t n);
+  void (*gated)(const GatedArgs<S>&, int64_t begin, int64_t end);
+  void (*gated_backward)(const GatedArgs<S>&, int64_t begin, int64_t end);
+
+  void (*row_logsumexp)(const RowsArgs<S>&, int64_t begin, int64_t end);
+  void (*row_argmax)(const RowsArgs<S>&, int64_t begin, int64_t end);
+  void (*row_logp)(const RowsArgs<S>&, int64_t begin, int64_t end);
+  void (*cross_entropy)(const CrossEntropyArgs<S>&, int64_t begin, int64_t end);
+  double (*exp_blocks)(const S* x, int64_t cols, double scale, double max, S* p, double* sums);
+
+  void (*adamw)(const retort_adamw_params&, S* p, const S* grad, S* m, S* v, int64_t n);
+  double (*sum_squares_block)(const S* x, int64_t n);
+
+  void (*gemm_outputs)(const GemmArgs<S>&, int64_t begin, int64_t end);
+};
+
+struct Tables {
+  Table<float> f32;
+  // One block of kAttentionRows virtual rows of one kv head.
+  void (*attention_block)(const retort_attention_shape&, const retort_attention_sequence_f32&,
+                          int64_t kv_head, int64_t block);
+};
+
+namespace portable {
+extern const Tables kTables;
+extern const Table<double> kTableF64;
+}  // namespace portable
+namespace avx2 {
+extern const Tables kTables;
+}
+namespace avx512 {
+extern const Tables kTables;
+}
+
+}  // namespace retort::kernels
