@@ -1,0 +1,118 @@
+// libretort_engine's factory: the concrete Engine and Model behind core/engine/engine.h. The one
+// exported symbol is retort_engine_create.
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+#include <utility>
+
+#include "core/base/threads.h"
+#include "core/engine/edge.h"
+#include "core/engine/engine.h"
+#include "core/engine/inference.h"
+#include "core/engine/score.h"
+#include "core/generate/generator.h"
+#include "core/model/params.h"
+#include "core/train/trainer.h"
+#include "retort/kernels/level.h"
+
+namespace retort::engine {
+namespace {
+
+class ModelImpl final : public Model {
+ public:
+  ModelImpl(graph::Graph graph, model::ParamStore store, int n_threads)
+      : graph_(std::move(graph)),
+        store_(std::move(store)),
+        n_threads_(n_threads),
+        inference_(graph_, store_.views(), n_threads) {}
+
+  const graph::Graph& graph() const override { return graph_; }
+
+  Result<std::vector<ScoreResult>> Score(std::span<const ScoreRequest> requests, int64_t max_tokens,
+                                         const Cancel* cancel,
+                                         const std::function<void(int64_t)>& on_progress) override {
+    return Guarded("scoring", [&] {
+      return engine::Score(inference_, graph_, requests, max_tokens, cancel, on_progress,
+                           n_threads_);
+    });
+  }
+
+  Result<GenerateStats> Generate(std::span<const GenerateRequest> requests,
+                                 const GenerateOptions& options) override {
+    return Guarded("generating", [&] {
+      return generate::Generate(inference_, graph_, requests, options, n_threads_);
+    });
+  }
+
+  Result<std::unique_ptr<Trainer>> NewTrainer(const TrainerOptions& options) override {
+    return train::MakeTrainer(graph_, store_.views(), options, n_threads_);
+  }
+
+  std::vector<StateTensor> Params() override {
+    std::vector<StateTensor> params;
+    for (size_t i = 0; i < store_.size(); ++i) {
+      params.push_back({graph_.params[i].name, store_.view(i)});
+    }
+    return params;
+  }
+
+  int64_t weight_bytes() const override { return store_.bytes(); }
+
+ private:
+  const graph::Graph graph_;
+  model::ParamStore store_;
+  const int n_threads_;
+  Inference inference_;
+};
+
+class EngineImpl final : public Engine {
+ public:
+  explicit EngineImpl(int32_t n_threads) : n_threads_(n_threads) {}
+
+  EngineInfo Info() const override {
+    return {.libtorch_version = LibTorchVersion(),
+            .cpu_capability = CpuCapability(),
+            .kernel_level = retort_kernels_level_name(retort_kernels_level()),
+            .n_threads = n_threads_};
+  }
+
+  Result<std::unique_ptr<Model>> Load(const model::Source& source, graph::Graph graph,
+                                      const LoadOptions&) override {
+    return Guarded("loading " + source.path(), [&]() -> Result<std::unique_ptr<Model>> {
+      RETORT_ASSIGN_OR_RETURN(model::ParamStore store, model::ParamStore::Allocate(graph));
+      RETORT_RETURN_IF_ERROR(model::LoadParams(source, graph, store, n_threads_));
+      return Wrap(std::move(graph), std::move(store));
+    });
+  }
+
+  Result<std::unique_ptr<Model>> Create(graph::Graph graph, const LoadOptions& options) override {
+    return Guarded("creating a model", [&]() -> Result<std::unique_ptr<Model>> {
+      RETORT_ASSIGN_OR_RETURN(model::ParamStore store, model::ParamStore::Allocate(graph));
+      RETORT_RETURN_IF_ERROR(model::InitParams(graph, options.init_seed, store, n_threads_));
+      return Wrap(std::move(graph), std::move(store));
+    });
+  }
+
+ private:
+  std::unique_ptr<Model> Wrap(graph::Graph graph, model::ParamStore store) const {
+    return std::make_unique<ModelImpl>(std::move(graph), std::move(store), n_threads_);
+  }
+
+  const int32_t n_threads_;
+};
+
+}  // namespace
+}  // namespace retort::engine
+
+// NULL only if the process is out of memory.
+extern "C" __attribute__((visibility("default"))) retort::engine::Engine* retort_engine_create(
+    const retort::engine::EngineOptions* options) {
+  using retort::engine::EngineImpl;
+  EngineImpl* made = nullptr;
+  const retort::Status status = retort::engine::Guarded("opening the engine", [&] {
+    const int32_t n_threads = retort::ResolveThreads(options->n_threads);
+    retort::engine::SetThreads(n_threads);
+    made = new EngineImpl(n_threads);
+    return retort::OkStatus();
+  });
+  return status.ok() ? made : nullptr;
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/optimizer_state.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "core/base/checked.h"
+#include "core/engine/abi_tensor.h"
+#include "core/train/param_groups.h"
+
+namespace retort::train {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+const retort_state_spec& StateAt(const retort_optimizer_spec& spec, uint32_t i) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(spec.states);
+  return *reinterpret_cast<const retort_state_spec*>(bytes + i * spec.state_stride);
+}
+
+TensorView Flat(const TensorView& view) {
+  return TensorView::Contiguous(view.data, view.dtype, {view.numel()});
+}
+
+Result<DType> StateDType(const retort_state_spec& state) {
+  switch (state.dtype) {
+    case RETORT_STATE_F32:
+    case RETORT_STATE_AS_PARAM: return DType::kF32;
+    case RETORT_STATE_BF16: return DType::kBF16;
+    case RETORT_STATE_U8: return DType::kU8;
+    default: return Unimplemented("dtype " + std::to_string(state.dtype) + " is unknown");
+  }
+}
+
+// The shape that a state has for this param, or why it can't have one.
+Result<std::vector<int64_t>> StateShape(const retort_state_spec& state, bool elementwise,
+                                        const TensorView& param) {
+  const std::span<const int64_t> shape(param.shape.data(), static_cast<size_t>(param.ndim));
+  switch (state.shape) {
+    case RETORT_STATE_SHAPE_AS_PARAM: return std::vector<int64_t>(shape.begin(), shape.end());
+    case RETORT_STATE_SHAPE_PER_BLOCK: {
+      if (state.block == 0) return InvalidArgument("its block is 0");
+      const auto elements = static_cast<uint64_t>(param.numel());
+      return std::vector<int64_t>{static_cast<int64_t>((elements + state.block - 1) / state.block)};
+    }
+    case RETORT_STATE_SHAPE_EXPLICIT: break;
+    default: return Unimplemented("shape rule " + std::to_string(state.shape) + " is unknown");
+  }
+  int64_t numel = 0;
+  if (elementwise) return InvalidArgument("explicit dimensions don't go with ELEMENTWISE");
+  if (state.ndim > TensorView::kMaxDims || (state.ndim > 0 && state.dims == nullptr) ||
+      !CheckedNumel({state.dims, state.ndim}, &numel)) {
+    return InvalidArgument("its explicit dimensions make no sense");
+  }
+  return std::vector<int64_t>(state.dims, state.dims + state.ndim);
+}
+
+Status CheckInit(const retort_state_spec& state, DType dtype, const TensorView& view,
+                 const TensorView& param) {
+  if (state.init == RETORT_STATE_INIT_COPY_PARAM) {
+    if (dtype == param.dtype && view.numel() == param.numel()) return OkStatus();
+    return InvalidArgument("COPY_PARAM needs the param's own dtype and size");
+  }
+  if (state.init != RETORT_STATE_INIT_CONSTANT) {
+    return Unimplemented("init rule " + std::to_string(state.init) + " is unknown");
+  }
+  const bool byte = state.init_value >= 0 && state.init_value <= 255 &&
+                    state.init_value == std::floor(state.init_value);
+  if (!std::isfinite(state.init_value) || (dtype == DType::kU8 && !byte)) {
+    return InvalidArgument("its init value doesn't fit its dtype");
+  }
+  return OkStatus();
+}
+
+void Init(const retort_state_spec& state, const TensorView& param, const TensorView& view) {
+  if (state.init == RETORT_STATE_INIT_COPY_PARAM) {
+    std::memcpy(view.data, param.data, static_cast<size_t>(view.bytes()));
+    return;
+  }
+  if (state.init_value == 0) return;  // a fresh arena is zero
+  const auto n = static_cast<size_t>(view.numel());
+  const auto value = static_cast<float>(state.init_value);
+  if (view.dtype == DType::kF32) std::fill_n(view.as<float>(), n, value);
+  if (view.dtype == DType::kU8) std::fill_n(view.as<uint8_t>(), n, static_cast<uint8_t>(value));
+  if (view.dtype == DType::kBF16) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &value, sizeof bits);
+    const auto rounded = static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    std::fill_n(view.as<uint16_t>(), n, rounded);
+  }
+}
+
+}  // namespace
+
+OptimizerState::OptimizerState(const engine::Optimizer& optimizer)
+    : optimizer_(optimizer), call_("optimizer \"" + optimizer.name + "\"") {}
+
+Result<std::unique_ptr<OptimizerState>> OptimizerState::Make(const engine::Optimizer& optimizer,
+                                                             const graph::Graph& graph,
+                                                             std::span<const TensorView> params,
+                                                             const engine::Gradients& grads,
+                                                             std::span<const uint32_t> groups) {
+  if (optimizer.table == nullptr) return InvalidArgument("training needs an optimizer");
+  std::unique_ptr<OptimizerState> made(new OptimizerState(optimizer));
+  for (size_t p = 0; p < graph.params.size(); ++p) {
+    const auto index = static_cast<int32_t>(p);
+    if (!grads.Wanted(index)) continue;
+    RETORT_RETURN_IF_ERROR(made->AddSlot(graph.params[p], groups[p], params[p], grads.view(index)));
+  }
+  made->PlaceAndInit();
+  return made;
+}
+
+Status OptimizerState::AddSlot(const graph::Param& param, uint32_t group, const TensorView& weights,
+                               const TensorView& grad) {
+  Slot& slot = slots_.emplace_back();
+  slot.name = param.name;
+  slot.shape = param.shape;
+  slot.info = {.struct_size = sizeof(slot.info),
+               .roles = param.roles,
+               .name = slot.name.c_str(),
+               .shape = slot.shape.data(),
+               .ndim = static_cast<uint32_t>(slot.shape.size()),
+               .group = group};
+  const retort_status status =
+      optimizer_.table->spec(optimizer_.instance, call_.Begin(), &slot.info, &slot.spec);
+  RETORT_RETURN_IF_ERROR(call_.End(status, "spec of " + slot.name));
+  if (slot.spec == nullptr) {
+    return Internal("optimizer \"" + optimizer_.name + "\": spec of " + slot.name +
+                    " gave nothing");
+  }
+  const bool elementwise = slot.spec->grain == RETORT_GRAIN_ELEMENTWISE;
+  if (!elementwise && slot.spec->grain != RETORT_GRAIN_WHOLE) {
+    return Unimplemented("optimizer \"" + optimizer_.name + "\": grain " +
+                         std::to_string(slot.spec->grain) + " is unknown");
+  }
+  slot.param = elementwise ? Flat(weights) : weights;
+  slot.grad = elementwise ? Flat(grad) : grad;
+  return DeclareStates(slot);
+}
+
+Status OptimizerState::DeclareStates(Slot& slot) {
+  const bool elementwise = slot.spec->grain == RETORT_GRAIN_ELEMENTWISE;
+  for (uint32_t i = 0; i < slot.spec->n_states; ++i) {
+    const retort_state_spec& state = StateAt(*slot.spec, i);
+    const std::string name = state.name == nullptr ? "" : state.name;
+    const std::string where =
+        "optimizer \"" + optimizer_.name + "\": state \"" + name + "\" of " + slot.name;
+    if (name.empty()) return InvalidArgument(where + " has no name");
+    const auto dtype = StateDType(state);
+    if (!dtype.ok()) return dtype.status().WithContext(where);
+    const auto shape = StateShape(state, elementwise, slot.param);
+    if (!shape.ok()) return shape.status().WithContext(where);
+    slot.states.push_back(TensorView::Contiguous(nullptr, *dtype, *shape));
+    slot.state_names.push_back(name);
+    RETORT_RETURN_IF_ERROR(
+        CheckInit(state, *dtype, slot.states.back(), slot.param).WithContext(where));
+  }
+  return OkStatus();
+}
+
+void OptimizerState::PlaceAndInit() {
+  int64_t total = 0;
+  const auto padded = [](int64_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  for (const Slot& slot : slots_) {
+    for (const TensorView& state : slot.states) total += padded(state.bytes());
+  }
+  arena_.Reserve(total);
+  int64_t offset = 0;
+  for (Slot& slot : slots_) {
+    slot.param_tensor = engine::AbiTensor(slot.param);
+    slot.grad_tensor = engine::AbiTensor(slot.grad);
+    slot.state_tensors.reserve(slot.states.size());
+    for (uint32_t i = 0; i < slot.spec->n_states; ++i) {
+      TensorView& state = slot.states[i];
+      state.data = arena_.data() + offset;
+      offset += padded(state.bytes());
+      Init(StateAt(*slot.spec, i), slot.param, state);
+      slot.state_tensors.push_back(engine::AbiTensor(state));
+      slot.state_pointers.push_back(&slot.state_tensors.back());
+    }
+    tensors_.push_back({.info = &slot.info,
+                        .param = &slot.param_tensor,
+                        .low_precision = nullptr,
+                        .grad = &slot.grad_tensor,
+                        .states = slot.state_pointers.data(),
+                        .shard_offset = 0,
+                        .step = 0});
+  }
+}
+
+Status OptimizerState::Step(const StepInputs& inputs, const PluginCallSettings& settings) {
+  for (retort_optimizer_tensor& tensor : tensors_) tensor.step = inputs.step + 1;
+  const std::array<double, kNumGroups> learning_rate = {inputs.learning_rate, inputs.learning_rate};
+  const std::array<double, kNumGroups> weight_decay = {inputs.weight_decay, 0};
+  float scale = inputs.grad_scale;
+  TensorView scale_view = TensorView::Contiguous(&scale, DType::kF32, {1});
+  const retort_tensor scale_tensor = engine::AbiTensor(scale_view);
+  retort_optimizer_args args{};
+  args.struct_size = sizeof(args);
+  args.tensor_stride = sizeof(retort_optimizer_tensor);
+  args.tensors = tensors_.data();
+  args.n = tensors_.size();
+  args.learning_rate = learning_rate.data();
+  args.weight_decay = weight_decay.data();
+  args.n_groups = kNumGroups;
+  args.grad_scale = &scale_tensor;
+  const retort_status status =
+      optimizer_.table->step(optimizer_.instance, call_.Begin(settings), &args);
+  return call_.End(status, "step");
+}
+
+std::vector<engine::StateTensor> OptimizerState::Views() const {
+  std::vector<engine::StateTensor> views;
+  for (const Slot& slot : slots_) {
+    for (size_t i = 0; i < slot.states.size(); ++i) {
+      views.push_back({slot.name + "." + slot.state_names[i], slot.states[i]});
+    }
+  }
+  return views;
+}
+
+Result<std::string> OptimizerState::SaveScalars() {
+  std::string bytes;
+  if (optimizer_.table->save == nullptr) return bytes;
+  const retort_sink sink{.ctx = &bytes, .write = [](void* ctx, const void* data, uint64_t n) {
+                           static_cast<std::string*>(ctx)->append(static_cast<const char*>(data),
+                                                                  n);
+                           return static_cast<int64_t>(n);
+                         }};
+  const retort_status status = optimizer_.table->save(optimizer_.instance, call_.Begin(), &sink);
+  RETORT_RETURN_IF_ERROR(call_.End(status, "save"));
+  return bytes;
+}
+
+Status OptimizerState::LoadScalars(std::string_view bytes) {
+  if (optimizer_.table->load == nullptr) {
+    if (bytes.empty()) return OkStatus();
+    return DataLoss("optimizer \"" + optimizer_.name + "\" keeps no scalar state, but the " +
+                    "checkpoint holds " + std::to_string(bytes.size()) +
+                    " bytes of it: was it written with another optimizer?");
+  }
+  std::string_view rest = bytes;
+  const retort_reader reader{.ctx = &rest, .read = [](void* ctx, void* data, uint64_t n) {
+                               auto& left = *static_cast<std::string_view*>(ctx);
+                               const uint64_t taken = std::min<uint64_t>(n, left.size());
+                               std::memcpy(data, left.data(), taken);
+                               left.remove_prefix(taken);
+                               return static_cast<int64_t>(taken);
+                             }};
+  const retort_status status = optimizer_.table->load(optimizer_.instance, call_.Begin(), &reader);
+  return call_.End(status, "load");
+}
+
+}  // namespace retort::train

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "core/base/rng.h"
+#include "core/engine/edge.h"
+#include "core/engine/gradients.h"
+#include "core/engine/pass.h"
+#include "core/engine/token_losses.h"
+#include "core/train/optimizer_state.h"
+#include "core/train/param_groups.h"
+#include "retort/kernels/optimizer.h"
+
+namespace retort::train {
+namespace {
+
+using engine::Cancel;
+using engine::MicroBatch;
+using engine::StepResult;
+
+constexpr double kClipEpsilon = 1e-6;  // torch's clip_grad_norm_
+
+Status CheckOptions(const engine::TrainerOptions& options, std::span<const TensorView> params) {
+  if (params.empty() || params[0].dtype != DType::kF32) {
+    return Unimplemented("training runs on f32 weights");
+  }
+  if (options.recompute != 0) {
+    return Unimplemented("recompute level " + std::to_string(options.recompute) +
+                         " is not available yet; use 0 and fewer tokens per micro-batch");
+  }
+  if (!(options.max_grad_norm >= 0)) {
+    return InvalidArgument("max_grad_norm must be at least 0 (0: no clipping)");
+  }
+  if (!(options.weight_decay >= 0) || !std::isfinite(options.weight_decay)) {
+    return InvalidArgument("weight_decay must be finite and at least 0");
+  }
+  if (options.head_rows < 0) return InvalidArgument("head_rows must be at least 0");
+  return OkStatus();
+}
+
+Status CheckMicroBatch(size_t index, const MicroBatch& batch) {
+  if (batch.labels.size() == batch.ids.size() && batch.weight.size() == batch.ids.size()) {
+    return OkStatus();
+  }
+  return InvalidArgument("micro-batch " + std::to_string(index) + " has " +
+                         std::to_string(batch.ids.size()) + " tokens, " +
+                         std::to_string(batch.labels.size()) + " labels and " +
+                         std::to_string(batch.weight.size()) + " weights; they must be equal");
+}
+
+engine::RowBatch RowsOf(const MicroBatch& batch) {
+  return {.ids = batch.ids, .positions = batch.positions, .cu_seqlens = batch.cu_seqlens};
+}
+
+bool IsSet(const Cancel* cancel) {
+  return cancel != nullptr && cancel->load(std::memory_order_relaxed) != 0;
+}
+
+class TrainerImpl final : public engine::Trainer {
+ public:
+  TrainerImpl(const graph::Graph& graph, std::span<const TensorView> params,
+              const engine::TrainerOptions& options, int n_threads)
+      : graph_(graph),
+        options_(options),
+        n_threads_(n_threads),
+        pass_(graph, params, engine::Mode::kTraining, n_threads),
+        grads_(graph, DType::kF32) {}
+
+  Status Init(std::span<const TensorView> params) {
+    RETORT_ASSIGN_OR_RETURN(losses_, engine::TokenLosses::Make(graph_, params, options_.losses,
+                                                               options_.head_rows, n_threads_));
+    RETORT_ASSIGN_OR_RETURN(const std::vector<uint32_t> groups,
+                            AssignGroups(graph_, options_.no_decay));
+    RETORT_ASSIGN_OR_RETURN(
+        optimizer_, OptimizerState::Make(options_.optimizer, graph_, params, grads_, groups));
+    return OkStatus();
+  }
+
+  Result<StepResult> Step(std::span<const MicroBatch> window, double learning_rate, int64_t step,
+                          const Cancel* cancel) override {
+    return engine::Guarded("training step", [&]() -> Result<StepResult> {
+      return DoStep(window, learning_rate, step, cancel);
+    });
+  }
+
+  Result<StepResult> Evaluate(std::span<const MicroBatch> window) override {
+    return engine::Guarded("evaluation", [&]() -> Result<StepResult> {
+      RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
+      if (result.label_tokens == 0) return result;
+      losses_->BeginWindow();
+      for (const MicroBatch& batch : window) {
+        const TensorView hidden = pass_.Forward(RowsOf(batch), nullptr);
+        RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
+                                             .hidden_TD = hidden,
+                                             .n_labels = static_cast<double>(result.label_tokens)},
+                                            Settings(-1, nullptr)));
+      }
+      FillLosses(result);
+      return result;
+    });
+  }
+
+  std::vector<engine::StateTensor> State() override { return optimizer_->Views(); }
+  Result<std::string> SaveScalars() override { return optimizer_->SaveScalars(); }
+  Status LoadScalars(std::string_view bytes) override { return optimizer_->LoadScalars(bytes); }
+
+  std::vector<engine::StateTensor> Gradients() override {
+    std::vector<engine::StateTensor> views;
+    for (size_t p = 0; p < graph_.params.size(); ++p) {
+      const auto index = static_cast<int32_t>(p);
+      if (grads_.Wanted(index)) views.push_back({graph_.params[p].name, grads_.view(index)});
+    }
+    return views;
+  }
+
+ private:
+  Result<StepResult> DoStep(std::span<const MicroBatch> window, double learning_rate, int64_t step,
+                            const Cancel* cancel) {
+    RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
+    if (result.label_tokens == 0) return result;
+    RETORT_RETURN_IF_ERROR(Accumulate(window, result.label_tokens, step, cancel));
+    FillLosses(result);
+    result.grad_norm = GradientNorm();
+    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+      return DataLoss("step " + std::to_string(step) + ": loss " + std::to_string(result.loss) +
+                      ", gradient norm " + std::to_string(result.grad_norm) + FirstNonFinite() +
+                      "; no weight was changed. Lower the learning rate, or look at this batch");
+    }
+    const double limit = options_.max_grad_norm;
+    const double scale = limit > 0 ? std::min(1.0, limit / (result.grad_norm + kClipEpsilon)) : 1.0;
+    RETORT_RETURN_IF_ERROR(optimizer_->Step({.learning_rate = learning_rate,
+                                             .weight_decay = options_.weight_decay,
+                                             .grad_scale = static_cast<float>(scale),
+                                             .step = step},
+                                            Settings(step, nullptr)));
+    return result;
+  }
+
+  // Tokens and labels of the whole window, known before its first micro-batch runs.
+  Result<StepResult> CountWindow(std::span<const MicroBatch> window) const {
+    StepResult result;
+    for (size_t i = 0; i < window.size(); ++i) {
+      RETORT_RETURN_IF_ERROR(CheckMicroBatch(i, window[i]));
+      result.tokens += static_cast<int64_t>(window[i].ids.size());
+      result.label_tokens += engine::CountLabels(window[i]);
+    }
+    // Nothing to learn: the reason why loss and gradient are 0, and why no update was made.
+    if (result.label_tokens == 0) result.metrics.push_back({"no_labels", 1});
+    return result;
+  }
+
+  Status Accumulate(std::span<const MicroBatch> window, int64_t n_labels, int64_t step,
+                    const Cancel* cancel) {
+    losses_->BeginWindow();
+    grads_.Begin();
+    for (const MicroBatch& batch : window) {
+      if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
+      if (engine::CountLabels(batch) == 0) continue;
+      const TensorView hidden = pass_.Forward(RowsOf(batch), nullptr);
+      const TensorView d_hidden = pass_.HiddenGradient();
+      RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
+                                           .hidden_TD = hidden,
+                                           .n_labels = static_cast<double>(n_labels),
+                                           .d_hidden_TD = &d_hidden,
+                                           .grads = &grads_},
+                                          Settings(step, cancel)));
+      pass_.Backward(grads_);
+    }
+    grads_.Finish();
+    if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
+    return OkStatus();
+  }
+
+  void FillLosses(StepResult& result) const {
+    result.loss = losses_->loss();
+    result.metrics = losses_->Metrics();
+  }
+
+  double SumSquares(int32_t param) const {
+    const TensorView& grad = grads_.view(param);
+    return retort_sum_squares_f32(grad.as<float>(), grad.numel(), n_threads_);
+  }
+
+  double GradientNorm() const {
+    double sum = 0;
+    for (int32_t p = 0; p < static_cast<int32_t>(graph_.params.size()); ++p) {
+      if (grads_.Wanted(p)) sum += SumSquares(p);
+    }
+    return std::sqrt(sum);
+  }
+
+  // " (first in the gradient of ...)", or "".
+  std::string FirstNonFinite() const {
+    for (int32_t p = 0; p < static_cast<int32_t>(graph_.params.size()); ++p) {
+      if (grads_.Wanted(p) && !std::isfinite(SumSquares(p))) {
+        return " (first in the gradient of " + graph_.params[static_cast<size_t>(p)].name + ")";
+      }
+    }
+    return "";
+  }
+
+  PluginCallSettings Settings(int64_t step, const Cancel* cancel) const {
+    const RngKey key =
+        Derive(Derive({options_.key_hi, options_.key_lo}, "step"), static_cast<uint64_t>(step));
+    return {.cancel = cancel,
+            .step = step,
+            .key = {.hi = key.hi, .lo = key.lo},
+            .n_threads = n_threads_};
+  }
+
+  const graph::Graph& graph_;
+  const engine::TrainerOptions options_;
+  const int n_threads_;
+  engine::Pass pass_;
+  engine::Gradients grads_;
+  std::unique_ptr<engine::TokenLosses> losses_;
+  std::unique_ptr<OptimizerState> optimizer_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<engine::Trainer>> MakeTrainer(const graph::Graph& graph,
+                                                     std::span<const TensorView> params,
+                                                     const engine::TrainerOptions& options,
+                                                     int n_threads) {
+  return engine::Guarded("preparing training", [&]() -> Result<std::unique_ptr<engine::Trainer>> {
+    RETORT_RETURN_IF_ERROR(CheckOptions(options, params));
+    auto trainer = std::make_unique<TrainerImpl>(graph, params, options, n_threads);
+    RETORT_RETURN_IF_ERROR(trainer->Init(params));
+    return std::unique_ptr<engine::Trainer>(std::move(trainer));
+  });
+}
+
+}  // namespace retort::train
