@@ -16,13 +16,14 @@ namespace retort::host {
 
 struct ChainCall {
   const engine::Cancel* cancel = nullptr;
-  int64_t step = -1;          // of the stage; -1: none
-  retort_key key{};           // of (seed, stage, step); each entry gets its own, derived from it
-  int32_t n_threads = 1;      // that one plugin call may use
+  int64_t step = -1;      // of the stage; -1: none
+  retort_key key{};       // of (seed, stage, step); each entry gets its own, derived from it
+  int32_t n_threads = 1;  // that one plugin call may use
   const text::Tokenizer* tokenizer = nullptr;  // the stage's; encodes for plugins that need ids
-  std::function<void(int32_t level, std::string_view message)> log;            // may be empty
+  std::function<void(int32_t level, std::string_view message)> log;             // may be empty
   std::function<void(std::string_view name, double sum, double count)> metric;  // may be empty
-  std::function<void(int64_t samples)> on_progress;  // samples through the chain so far, in this call
+  std::function<void(int64_t samples)>
+      on_progress;  // samples through the chain so far, in this call
 };
 
 inline bool IsCancelled(const ChainCall& call) {

@@ -66,8 +66,7 @@ Status ReadObject(const json::Value& value, std::string_view kind, EntrySpec& sp
   RETORT_RETURN_IF_ERROR(CheckKeys(value, kind, spec.where));
   const json::Value plugin = value["plugin"];
   if (!plugin.is_string()) return Bad(spec.where, "needs \"plugin\", the id of a plugin");
-  RETORT_ASSIGN_OR_RETURN(spec.plugin,
-                          PluginId(plugin.StringOr(""), kind, spec.where + ".plugin"));
+  RETORT_ASSIGN_OR_RETURN(spec.plugin, PluginId(plugin.StringOr(""), kind, spec.where + ".plugin"));
   spec.name = value["name"].StringOr(spec.plugin);
   if (spec.name.empty()) return Bad(spec.where + ".name", "an empty name");
   if (const json::Value config = value["config"]) {
@@ -124,8 +123,8 @@ Result<std::vector<EntrySpec>> ReadEntries(const json::Value& entries, std::stri
     RETORT_ASSIGN_OR_RETURN(EntrySpec spec,
                             ReadEntry(is_list ? entries[i] : entries, kind, std::move(where)));
     if (!names.insert(spec.name).second && kind == "reward") {
-      return Bad(spec.where, "a second reward called \"" + spec.name +
-                                 "\"; give each a \"name\" of its own");
+      return Bad(spec.where,
+                 "a second reward called \"" + spec.name + "\"; give each a \"name\" of its own");
     }
     specs.push_back(std::move(spec));
   }

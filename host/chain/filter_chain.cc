@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/chain/filter_chain.h"
 
-#include <algorithm>
-#include <memory>
-#include <optional>
 #include <utility>
 
-#include "core/base/plugin_call.h"
 #include "core/base/rng.h"
 #include "host/chain/entries.h"
-#include "host/library/guard.h"
+#include "host/chain/filter_calls.h"
 
 namespace retort::host {
 namespace {
-
-// Samples per judge call: whole groups, enough to spread a call's cost.
-constexpr uint64_t kJudgeBatch = 256;
 
 // Rules about the entry's rewards that only the instance knows.
 Status CheckRewards(const FilterChain::Entry& entry, const std::string& where) {
@@ -42,150 +35,17 @@ Result<FilterChain::Entry> MakeEntry(Session& session, const EntrySpec& spec, re
       session.plugins().Create("filter", spec.plugin, spec.config, key);
   if (!instance.ok()) return instance.status().WithContext(spec.where);
   entry.instance = std::move(instance).value();
-  entry.table = static_cast<const retort_filter_v1*>(
-      entry.instance.interface(RETORT_FILTER_INTERFACE));
+  entry.table =
+      static_cast<const retort_filter_v1*>(entry.instance.interface(RETORT_FILTER_INTERFACE));
   if (entry.table == nullptr) {
     return FailedPrecondition(spec.where + ": plugin \"" + spec.plugin +
                               "\" says it is a filter but has no " RETORT_FILTER_INTERFACE
                               "; it needs an update");
   }
-  RETORT_ASSIGN_OR_RETURN(
-      entry.rewards, RewardChain::Create(session, spec.rewards, key, spec.where + ".rewards"));
+  RETORT_ASSIGN_OR_RETURN(entry.rewards,
+                          RewardChain::Create(session, spec.rewards, key, spec.where + ".rewards"));
   RETORT_RETURN_IF_ERROR(CheckRewards(entry, spec.where));
   return entry;
-}
-
-// What a plugin decided about a sample, with its texts copied.
-struct Decision {
-  uint32_t action = RETORT_KEEP;
-  std::string reason;
-  std::optional<std::string> completion, record;
-};
-
-struct DecideTarget {
-  std::vector<Decision>* decisions;
-  size_t first, n;  // the call's samples
-};
-
-std::optional<std::string> CopyIfThere(retort_str text) {
-  if (text.ptr == nullptr) return std::nullopt;
-  return std::string(ToView(text));
-}
-
-void TakeDecision(void* ctx, uint64_t sample, const retort_decision* given) {
-  const auto& target = *static_cast<DecideTarget*>(ctx);
-  if (sample >= target.n) return;  // no such sample: the checked wrapper tells on it
-  (void)Guard([&] {
-    Decision decision;
-    decision.action = given->action;
-    decision.reason = ToView(given->reason);
-    decision.completion = CopyIfThere(given->completion);
-    decision.record = CopyIfThere(given->record);
-    (*target.decisions)[target.first + sample] = std::move(decision);
-    return OkStatus();
-  });
-}
-
-// Arguments over a range of whole groups; borrows everything.
-class FilterArgs {
- public:
-  FilterArgs(const SampleViews& views, const RewardChain& rewards, const RewardTable& table)
-      : views_(views), table_(table) {
-    for (const std::string& name : rewards.names()) names_.push_back(name.c_str());
-    for (const std::string& text : table.info) {
-      info_.push_back(text.empty() ? retort_str{} : ToStr(text));
-    }
-  }
-
-  const retort_filter_args& At(SampleRange range, uint32_t pass) {
-    batch_ = views_.Batch(range);
-    groups_.clear();
-    const std::span<const GroupSpan> all = views_.groups();
-    auto group = std::lower_bound(
-        all.begin(), all.end(), range.first,
-        [](const GroupSpan& span, size_t first) { return span.first < first; });
-    for (; group != all.end() && group->first < range.first + range.n; ++group) {
-      groups_.push_back({group->first - range.first, group->n, group->record_uid});
-    }
-    args_ = {};
-    args_.struct_size = sizeof args_;
-    args_.sample_stride = sizeof(retort_sample);
-    args_.group_stride = sizeof(retort_group);
-    args_.pass = pass;
-    args_.samples = batch_.data();
-    args_.n_samples = batch_.size();
-    args_.groups = groups_.data();
-    args_.n_groups = groups_.size();
-    if (names_.empty()) return args_;
-    const size_t cell = range.first * names_.size();
-    args_.reward_names = names_.data();
-    args_.n_rewards = names_.size();
-    args_.scores = table_.score.data() + cell;
-    static_assert(sizeof(ScoreStatus) == 1);
-    args_.score_status = reinterpret_cast<const uint8_t*>(table_.status.data() + cell);
-    if (!table_.first_equal.empty()) args_.first_equal = table_.first_equal.data() + range.first;
-    args_.info = info_.data() + cell;
-    return args_;
-  }
-  retort_filter_args& current() { return args_; }
-
- private:
-  const SampleViews& views_;
-  const RewardTable& table_;
-  std::vector<const char*> names_;
-  std::vector<retort_str> info_;
-  std::vector<retort_sample> batch_;
-  std::vector<retort_group> groups_;
-  retort_filter_args args_{};
-};
-
-PluginCallSettings SettingsOf(const ChainCall& call, size_t index) {
-  const RngKey own = Derive({call.key.hi, call.key.lo}, "filter");
-  const RngKey entry = Derive(own, index);
-  return {.cancel = call.cancel,
-          .step = call.step,
-          .key = {entry.hi, entry.lo},
-          .n_threads = call.n_threads};
-}
-
-Status Observe(FilterChain::Entry& entry, size_t index, const SampleViews& views,
-               FilterArgs& args, PluginCall& plugin, const ChainCall& call) {
-  for (uint32_t pass = 0; pass < entry.table->n_observe_passes; ++pass) {
-    for (const SampleRange range : views.Split(kJudgeBatch, /*whole_groups=*/true)) {
-      if (IsCancelled(call)) return retort::Cancelled("stopped while filtering");
-      const retort_filter_args& given = args.At(range, pass);
-      RETORT_RETURN_IF_ERROR(
-          plugin.End(entry.table->observe(entry.instance.get(),
-                                          plugin.Begin(SettingsOf(call, index)), &given),
-                     "observe"));
-    }
-    RETORT_RETURN_IF_ERROR(plugin.End(
-        entry.table->end_pass(entry.instance.get(), plugin.Begin(SettingsOf(call, index)), pass),
-        "end a pass"));
-  }
-  return OkStatus();
-}
-
-Status JudgeAll(FilterChain::Entry& entry, size_t index, const SampleViews& views,
-                FilterArgs& args, PluginCall& plugin, const ChainCall& call,
-                std::vector<Decision>& decisions) {
-  for (const SampleRange range : views.Split(kJudgeBatch, /*whole_groups=*/true)) {
-    if (IsCancelled(call)) return retort::Cancelled("stopped while filtering");
-    DecideTarget target{&decisions, range.first, range.n};
-    args.At(range, entry.table->n_observe_passes);
-    args.current().out_ctx = &target;
-    args.current().decide = TakeDecision;
-    const Status outcome = plugin.End(
-        entry.table->judge(entry.instance.get(), plugin.Begin(SettingsOf(call, index)),
-                           &args.current()),
-        "judge");
-    if (outcome.ok()) continue;
-    if (IsCancelled(call)) return retort::Cancelled("stopped while filtering");
-    for (size_t i = 0; i < range.n; ++i) {
-      decisions[range.first + i] = {RETORT_ERROR, outcome.message(), {}, {}};
-    }
-  }
-  return OkStatus();
 }
 
 // A rewrite loses what no longer belongs to the text: ids, logp, scores.
@@ -224,13 +84,11 @@ bool Apply(Decision& decision, data::Sample& sample) {
 }
 
 // A sample that an entry could not judge: an error of the stage if the entry says so.
-Status NoteError(FilterChain::Entry& entry, const data::Sample& sample,
-                 const std::string& reason) {
+Status NoteError(FilterChain::Entry& entry, const data::Sample& sample, const std::string& reason) {
   const std::string text = "sample " + data::UidToHex(sample.uid) + ": " + reason;
   entry.fuse.Note(text);
   if (entry.on_error == OnError::kSkip) return OkStatus();
-  return {Code::kAborted,
-          "filter " + entry.name + " (on_error \"fail\") could not judge " + text};
+  return {Code::kAborted, "filter " + entry.name + " (on_error \"fail\") could not judge " + text};
 }
 
 void KeepScores(const RewardChain& rewards, const RewardTable& table, size_t row,
@@ -266,8 +124,7 @@ struct FilterChain::Pass {
 Result<FilterChain> FilterChain::Create(Session& session, const json::Value& entries,
                                         retort_key key, std::string_view what) {
   RETORT_RETURN_IF_ERROR(session.EnsurePlugins());
-  RETORT_ASSIGN_OR_RETURN(const std::vector<EntrySpec> specs,
-                          ReadEntries(entries, "filter", what));
+  RETORT_ASSIGN_OR_RETURN(const std::vector<EntrySpec> specs, ReadEntries(entries, "filter", what));
   FilterChain chain;
   for (size_t i = 0; i < specs.size(); ++i) {
     const RngKey own = Derive(Derive({key.hi, key.lo}, "filter"), i);
@@ -312,14 +169,12 @@ Status FilterChain::RunEntry(Entry& entry, size_t index, const ChainCall& call, 
                              FilterOutcome& outcome) {
   RETORT_ASSIGN_OR_RETURN(const RewardTable table, entry.rewards.Score(pass.samples, call));
   const bool with_ids = (entry.table->flags & RETORT_FILTER_NEEDS_IDS) != 0;
-  std::vector<Decision> decisions(pass.samples.size());
+  std::vector<Decision> decisions;
   {
     RETORT_ASSIGN_OR_RETURN(const SampleViews views,
                             SampleViews::Create(pass.samples, with_ids, call.tokenizer));
-    FilterArgs args(views, entry.rewards, table);
-    PluginCall plugin("filter " + entry.name, SinksOf(call));
-    RETORT_RETURN_IF_ERROR(Observe(entry, index, views, args, plugin, call));
-    RETORT_RETURN_IF_ERROR(JudgeAll(entry, index, views, args, plugin, call, decisions));
+    const FilterPlugin plugin{entry.name, entry.instance.get(), entry.table, index};
+    RETORT_ASSIGN_OR_RETURN(decisions, CallFilter(plugin, views, entry.rewards, table, call));
   }
 
   Pass next;

@@ -24,10 +24,10 @@ Result<RewardChain::Entry> MakeEntry(Session& session, const EntrySpec& spec, re
       session.plugins().Create("reward", spec.plugin, spec.config, key);
   if (!instance.ok()) return instance.status().WithContext(spec.where);
   entry.instance = std::move(instance).value();
-  entry.table = static_cast<const retort_reward_v1*>(
-      entry.instance.interface(RETORT_REWARD_INTERFACE));
-  entry.answers = static_cast<const retort_answer_v1*>(
-      entry.instance.interface(RETORT_ANSWER_INTERFACE));
+  entry.table =
+      static_cast<const retort_reward_v1*>(entry.instance.interface(RETORT_REWARD_INTERFACE));
+  entry.answers =
+      static_cast<const retort_answer_v1*>(entry.instance.interface(RETORT_ANSWER_INTERFACE));
   if (entry.table == nullptr) {
     return FailedPrecondition(spec.where + ": plugin \"" + spec.plugin +
                               "\" says it is a reward but has no " RETORT_REWARD_INTERFACE
@@ -102,8 +102,7 @@ std::string_view ScoreStatusName(ScoreStatus status) {
 Result<RewardChain> RewardChain::Create(Session& session, const json::Value& entries,
                                         retort_key key, std::string_view what) {
   RETORT_RETURN_IF_ERROR(session.EnsurePlugins());
-  RETORT_ASSIGN_OR_RETURN(const std::vector<EntrySpec> specs,
-                          ReadEntries(entries, "reward", what));
+  RETORT_ASSIGN_OR_RETURN(const std::vector<EntrySpec> specs, ReadEntries(entries, "reward", what));
   RewardChain chain;
   for (size_t i = 0; i < specs.size(); ++i) {
     const RngKey own = Derive(Derive({key.hi, key.lo}, "reward"), i);
@@ -112,6 +111,12 @@ Result<RewardChain> RewardChain::Create(Session& session, const json::Value& ent
     chain.entries_.push_back(std::move(entry));
   }
   return chain;
+}
+
+std::vector<double> RewardChain::weights() const {
+  std::vector<double> out;
+  for (const Entry& entry : entries_) out.push_back(entry.weight);
+  return out;
 }
 
 bool RewardChain::needs_ids() const {
@@ -228,10 +233,10 @@ Status RewardChain::FindAnswers(Entry& entry, const SampleViews& views, const Ch
     int64_t* first_equal = table.first_equal.data() + group.first;
     const retort_call* begun = plugin.Begin(
         {.cancel = call.cancel, .step = call.step, .key = call.key, .n_threads = call.n_threads});
-    RETORT_RETURN_IF_ERROR(plugin.End(
-        entry.answers->classes(entry.instance.get(), begun, batch.data(), sizeof(retort_sample),
-                               batch.size(), first_equal),
-        "compare the answers of a group"));
+    RETORT_RETURN_IF_ERROR(
+        plugin.End(entry.answers->classes(entry.instance.get(), begun, batch.data(),
+                                          sizeof(retort_sample), batch.size(), first_equal),
+                   "compare the answers of a group"));
     for (size_t i = 0; i < group.n; ++i) {
       const int64_t first = first_equal[i];
       const bool fits = first == -1 || (first >= 0 && first <= static_cast<int64_t>(i) &&

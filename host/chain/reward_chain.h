@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/status.h"
 #include "core/base/plugin_call.h"
+#include "core/base/status.h"
 #include "core/data/sample.h"
 #include "core/json/json.h"
 #include "host/chain/chain_call.h"
@@ -30,11 +30,11 @@ std::string_view ScoreStatusName(ScoreStatus status);  // "ok", "not_applicable"
 // The results of one Score call: n_samples rows of n_rewards columns, row-major.
 struct RewardTable {
   size_t n_samples = 0, n_rewards = 0;
-  std::vector<double> score;        // NaN unless the status is kOk
+  std::vector<double> score;  // NaN unless the status is kOk
   std::vector<ScoreStatus> status;
-  std::vector<std::string> info;    // what the plugin reported about the sample (JSON), or ""
-  std::vector<std::string> error;   // why, where the status is kError or kTimeout; else ""
-  std::vector<double> reward;       // [n_samples] weighted sum of the kOk scores; NaN: none was kOk
+  std::vector<std::string> info;   // what the plugin reported about the sample (JSON), or ""
+  std::vector<std::string> error;  // why, where the status is kError or kTimeout; else ""
+  std::vector<double> reward;      // [n_samples] weighted sum of the kOk scores; NaN: none was kOk
   // [n_samples] answer classes by the first entry that has them: the index of the first sample of
   // the same group with an equal answer, relative to the group's first; -1: no answer. Empty: no
   // entry of the chain has answer classes.
@@ -61,6 +61,7 @@ class RewardChain {
   bool empty() const { return entries_.empty(); }
   size_t size() const { return entries_.size(); }
   const std::vector<std::string>& names() const { return names_; }  // of the columns, unique
+  std::vector<double> weights() const;
   bool needs_ids() const;    // some entry reads token ids: ChainCall.tokenizer must be set
   bool has_answers() const;  // some entry has answer classes
 

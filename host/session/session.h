@@ -23,15 +23,15 @@ namespace retort::host {
 struct OpenedModel {
   std::string path;  // as given
   std::unique_ptr<model::Source> source;
-  std::unique_ptr<text::Tokenizer> tokenizer;      // NULL: the model has none
-  std::optional<text::ChatFormat> chat;            // absent: no template, or an unknown one …
-  Status chat_status;                              // … and why; asked for by whoever needs it
-  std::vector<int32_t> stop_ids;                   // generation_config's and the tokenizer's eos, turn end
+  std::unique_ptr<text::Tokenizer> tokenizer;  // NULL: the model has none
+  std::optional<text::ChatFormat> chat;        // absent: no template, or an unknown one …
+  Status chat_status;                          // … and why; asked for by whoever needs it
+  std::vector<int32_t> stop_ids;  // generation_config's and the tokenizer's eos, turn end
 };
 
 struct SessionOptions {
-  std::string plugin_dir;   // of the built-ins; "": beside libretort (or RETORT_PLUGIN_DIR)
-  std::string engine_path;  // "": libretort_engine.so beside libretort
+  std::string plugin_dir;   // of the built-ins; "": RETORT_PLUGIN_DIR, else beside libretort
+  std::string engine_path;  // "": RETORT_ENGINE, else libretort_engine.so beside libretort
   int32_t n_threads = 0;
 };
 
@@ -41,6 +41,10 @@ class Session {
   ~Session();
 
   PluginRegistry& plugins() { return plugins_; }
+  // Threads that work may use: of the options, else as preferred, else all cores of the process.
+  int32_t n_threads() const;
+  // A pipeline's "threads": counts if the options name none and before the engine is opened.
+  void PreferThreads(int32_t n_threads);
   // Loads the built-ins and RETORT_PLUGIN_PATH once.
   Status EnsurePlugins();
   // Opens libretort_engine at first use; the error names the file and dlerror()'s text.

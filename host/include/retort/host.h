@@ -71,15 +71,16 @@ RETORT_HOST_API const char* retort_version(void);
 #define RETORT_OUTCOME_USAGE 2    /* what the caller wrote: arguments, pipeline file, configs */
 #define RETORT_OUTCOME_STOPPED 75 /* stopped cleanly; the same command continues */
 
-#define RETORT_EVENT_MESSAGE 0  /* something to tell: a stage started, a file was written */
-#define RETORT_EVENT_PROGRESS 1 /* long work moved on: ten times a second at most with \
-                                   RETORT_IO_WATCHED, else every ten seconds or so */
+#define RETORT_EVENT_MESSAGE 0 /* something to tell: a stage started, a file was written */
+#define RETORT_EVENT_PROGRESS                              \
+  1 /* long work moved on: ten times a second at most with \
+       RETORT_IO_WATCHED, else every ten seconds or so */
 #define RETORT_EVENT_WARNING 2
 
 typedef struct retort_command_event {
   uint32_t struct_size;
-  uint32_t kind;   /* RETORT_EVENT_X */
-  double fraction; /* PROGRESS: 0 to 1; negative: the total is not known */
+  uint32_t kind;       /* RETORT_EVENT_X */
+  double fraction;     /* PROGRESS: 0 to 1; negative: the total is not known */
   int64_t done, total; /* PROGRESS: in units of `unit`; total 0: not known */
   retort_str what;     /* PROGRESS: what is under way: "cot", "logprob" */
   retort_str unit;     /* PROGRESS: "samples", "steps" */
@@ -103,14 +104,15 @@ typedef struct retort_command_io {
 } retort_command_io;
 
 #define RETORT_IO_WATCHED 1u /* a person watches the events: progress comes often */
-#define RETORT_IO_STREAM 2u  /* a person reads the result: one prompt's text comes as it is written */
+#define RETORT_IO_STREAM \
+  2u /* a person reads the result: one prompt's text comes as it is written */
 
 typedef struct retort_command_result {
   uint32_t struct_size;
-  int32_t outcome;       /* RETORT_OUTCOME_X */
-  retort_status status;  /* the same as returned */
+  int32_t outcome;      /* RETORT_OUTCOME_X */
+  retort_status status; /* the same as returned */
   uint32_t _pad;
-  retort_str message;    /* why, if not OK; valid until the context's next call */
+  retort_str message; /* why, if not OK; valid until the context's next call */
 } retort_command_result;
 
 /* Runs the command `name` ("run", "plan", "plugin.list", "plugin.info", "model.show", "tokenize",

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/commands/command.h"
+
+#include <algorithm>
+#include <optional>
+
+namespace retort::host {
+namespace {
+
+constexpr const char* kPlugins = "plugins";
+
+std::vector<Command> MakeCommands() {
+  using enum ArgKind;
+  const Arg model{"model", kText, true}, input{"input", kText}, json{"json", kFlag};
+  const Arg chat_format{"chat_format", kText}, tokenizer{"tokenizer", kText};
+  const Arg seed{"seed", kInt, false, 0}, file{"file", kText, true}, set{"set", kTexts};
+  const Arg profile{"profile", kText};
+  return {
+      {"run",
+       {file,
+        set,
+        profile,
+        {"only", kText},
+        {"from", kText},
+        {"fresh", kFlag},
+        {"allow_inexact", kFlag},
+        json},
+       RunRun},
+      {"plan", {file, set, profile, json}, RunPlan},
+      {"plugin.list", {{"kind", kText}, json}, RunPluginList},
+      {"plugin.info", {{"id", kText, true}, json}, RunPluginInfo},
+      {"model.show", {model, json}, RunModelShow},
+      {"tokenize",
+       {model,
+        input,
+        {"chat", kFlag},
+        {"decode", kFlag},
+        {"generation_prompt", kFlag},
+        {"skip_special_tokens", kFlag},
+        {"no_special_tokens", kFlag},
+        chat_format},
+       RunTokenize},
+      {"logprob", {model, input, {"max_tokens", kInt, false, 0}}, RunLogprob},
+      {"generate",
+       {model,
+        {"prompt", kText},
+        input,
+        {"chat", kFlag},
+        {"system", kText},
+        chat_format,
+        {"prefix", kText},
+        {"samples", kInt, false, 1, 100'000},
+        {"max_tokens", kInt, false, 1, 1e6},
+        {"min_tokens", kInt, false, 0, 1e6},
+        {"temperature", kNumber, false, 0, 1e3},
+        {"top_k", kInt, false, 0, 2e9},
+        {"top_p", kNumber, false, 0, 1},
+        {"stop", kTexts},
+        seed,
+        {"max_batch", kInt, false, 1, 4096},
+        json},
+       RunGenerate},
+      {"score", {{"reward", kTexts, true}, input, tokenizer, seed}, RunScore},
+      {"filter", {{"filter", kTexts, true}, input, {"audit", kText}, tokenizer, seed}, RunFilter},
+      {"doctor", {json}, RunDoctor},
+  };
+}
+
+std::string Hint(const std::string& word, const std::vector<std::string>& known) {
+  const std::optional<std::string> nearest = json::Nearest(word, known);
+  return nearest ? "; did you mean \"" + *nearest + "\"?" : "";
+}
+
+bool IsTextList(const json::Value& value) {
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (!value[i].is_string()) return false;
+  }
+  return value.is_array();
+}
+
+Status CheckNumber(const Arg& arg, const json::Value& value) {
+  const std::string name = std::string("\"") + arg.name + "\"";
+  double number = 0;
+  if (arg.kind == ArgKind::kInt) {
+    const Result<int64_t> integer = value.AsInt();
+    if (!integer.ok()) return integer.status().WithContext(name);
+    number = static_cast<double>(*integer);
+  } else {
+    const Result<double> real = value.AsDouble();
+    if (!real.ok()) return real.status().WithContext(name);
+    number = *real;
+  }
+  if (number >= arg.least && number <= arg.most) return OkStatus();
+  const std::string least = std::to_string(static_cast<int64_t>(std::max(arg.least, -9e15)));
+  const std::string most = std::to_string(static_cast<int64_t>(std::min(arg.most, 9e15)));
+  return InvalidArgument(name + " is " + std::string(value.number_text()) + ", must be at least " +
+                         least + (arg.most < 1e300 ? " and at most " + most : ""));
+}
+
+Status CheckKind(const Arg& arg, const json::Value& value) {
+  const std::string name = std::string("\"") + arg.name + "\"";
+  switch (arg.kind) {
+    case ArgKind::kFlag:
+      return value.is_bool() ? OkStatus() : InvalidArgument(name + " must be true or false");
+    case ArgKind::kText:
+      return value.is_string() ? OkStatus() : InvalidArgument(name + " must be a text");
+    case ArgKind::kTexts:
+      return IsTextList(value) ? OkStatus() : InvalidArgument(name + " must be a list of texts");
+    case ArgKind::kInt:
+    case ArgKind::kNumber: return CheckNumber(arg, value);
+  }
+  return OkStatus();
+}
+
+Status CheckArgs(const Command& command, const json::Value& object) {
+  if (!object.is_object()) return InvalidArgument("the arguments must be a JSON object");
+  std::vector<Arg> args = command.args;
+  args.push_back({kPlugins, ArgKind::kTexts});
+  std::vector<std::string> known;
+  for (const Arg& arg : args) known.push_back(arg.name);
+  for (size_t i = 0; i < object.size(); ++i) {
+    const std::string key(object.key_at(i));
+    const auto arg = std::find_if(args.begin(), args.end(),
+                                  [&](const Arg& candidate) { return candidate.name == key; });
+    if (arg == args.end()) {
+      return InvalidArgument("unknown argument \"" + key + "\" of " + command.name +
+                             Hint(key, known));
+    }
+    RETORT_RETURN_IF_ERROR(CheckKind(*arg, object.value_at(i)));
+  }
+  for (const Arg& arg : args) {
+    if (arg.required && !object[arg.name]) {
+      return InvalidArgument(std::string(command.name) + " needs \"" + arg.name + "\"");
+    }
+  }
+  return OkStatus();
+}
+
+// A library that the caller named and that is not there is the caller's mistake; one that is there
+// but broken is the file's.
+Outcome LoadPlugins(const std::vector<std::string>& paths, Session& session) {
+  if (paths.empty()) return OkStatus();
+  RETORT_RETURN_IF_ERROR(session.EnsurePlugins());
+  for (const std::string& path : paths) {
+    const Status loaded = session.plugins().LoadFile(path);
+    if (loaded.code() == Code::kNotFound) return Outcome::Usage(loaded);
+    RETORT_RETURN_IF_ERROR(loaded);
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+std::vector<std::string> Args::Texts(std::string_view key) const {
+  std::vector<std::string> texts;
+  const json::Value list = object_[key];
+  for (size_t i = 0; i < list.size(); ++i) texts.emplace_back(list[i].StringOr(""));
+  return texts;
+}
+
+std::span<const Command> Commands() {
+  static const std::vector<Command> commands = MakeCommands();
+  return commands;
+}
+
+Outcome RunCommand(std::string_view name, std::string_view args_json,
+                   const CommandSetting& setting) {
+  std::vector<std::string> known;
+  const Command* command = nullptr;
+  for (const Command& candidate : Commands()) {
+    known.push_back(candidate.name);
+    if (candidate.name == name) command = &candidate;
+  }
+  if (command == nullptr) {
+    return Outcome::Usage("unknown command \"" + std::string(name) + "\"" +
+                          Hint(std::string(name), known));
+  }
+  const Result<json::Document> document =
+      json::Document::Parse(args_json.empty() ? "{}" : args_json, "arguments");
+  if (!document.ok()) return Outcome::Usage(document.status());
+  const Status checked = CheckArgs(*command, document->root());
+  if (!checked.ok()) return Outcome::Usage(checked);
+  const Args args(document->root());
+  const Outcome loaded = LoadPlugins(args.Texts(kPlugins), setting.session);
+  if (!loaded.ok()) return loaded;
+  const CommandCall call{
+      setting.session, args, setting.io, setting.cancel, setting.session.n_threads(), setting.log};
+  return command->run(call);
+}
+
+}  // namespace retort::host

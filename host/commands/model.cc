@@ -1,0 +1,91 @@
+// model.show: the layer graph and what else is known of a model; reads no weights.
+// SPDX-License-Identifier: Apache-2.0
+#include <map>
+#include <string>
+
+#include "host/commands/command.h"
+#include "host/report/table.h"
+
+namespace retort::host {
+namespace {
+
+// Bytes on disk by storage type: "Q4_1" -> bytes.
+std::map<std::string, uint64_t> StorageOf(const model::Source& source) {
+  std::map<std::string, uint64_t> bytes;
+  for (const model::TensorInfo& tensor : source.tensors()) bytes[tensor.storage] += tensor.bytes;
+  return bytes;
+}
+
+std::string StopText(const OpenedModel& model) {
+  std::string text;
+  for (const int32_t id : model.stop_ids) {
+    text += (text.empty() ? "" : ", ") + std::to_string(id);
+    if (model.tokenizer != nullptr) {
+      text += " " + std::string(model.tokenizer->IdToToken(id));
+    }
+  }
+  return text.empty() ? "none" : text;
+}
+
+std::string Summary(const OpenedModel& model, const graph::Graph& graph) {
+  const json::Value config = model.source->config().root();
+  std::string out = "model       " + model.path + (model.source->is_gguf() ? " (GGUF)" : "") +
+                    "\nmodel_type  " + std::string(config["model_type"].StringOr("?")) +
+                    ", family " + graph.family + "\nparameters  " +
+                    GroupedInteger(graph.n_params()) + "\nstorage     ";
+  bool first = true;
+  for (const auto& [type, bytes] : StorageOf(*model.source)) {
+    out += (first ? "" : ", ") + type + " " + ShortBytes(static_cast<double>(bytes));
+    first = false;
+  }
+  out += "\ntokenizer   ";
+  out += model.tokenizer == nullptr ? "none"
+                                    : GroupedInteger(model.tokenizer->vocab_size()) +
+                                          " ids, hash " + model.tokenizer->hash();
+  out += "\nchat        " +
+         (model.chat.has_value() ? model.chat->name() : "none: " + model.chat_status.message());
+  return out + "\nstop ids    " + StopText(model) + "\n\n";
+}
+
+std::string SummaryJson(const OpenedModel& model, const graph::Graph& graph) {
+  json::Writer out;
+  out.BeginObject().Field("path", model.path).Field("gguf", model.source->is_gguf());
+  out.Field("model_type", model.source->config().root()["model_type"].StringOr(""));
+  out.Field("family", graph.family).Field("parameters", graph.n_params());
+  out.Field("blocks", static_cast<int64_t>(graph.n_blocks));
+  out.Field("hidden_size", graph.width()).Field("vocab_size", graph.vocab());
+  out.Key("storage").BeginObject();
+  for (const auto& [type, bytes] : StorageOf(*model.source)) out.Field(type, bytes);
+  out.EndObject();
+  out.Key("chat_format");
+  model.chat.has_value() ? out.String(model.chat->name()) : out.Null();
+  out.Key("tokenizer_hash");
+  model.tokenizer != nullptr ? out.String(model.tokenizer->hash()) : out.Null();
+  out.Key("stop_ids").BeginArray();
+  for (const int32_t id : model.stop_ids) out.Int(id);
+  out.EndArray();
+  out.Key("nodes").BeginArray();
+  for (const graph::Node& node : graph.nodes) {
+    out.BeginObject().Field("op", graph::OpName(node.op));
+    out.Field("block", static_cast<int64_t>(node.block));
+    out.Field("width", graph.values[static_cast<size_t>(node.out)].width);
+    out.Key("params").BeginArray();
+    for (const int32_t param : node.params) {
+      if (param >= 0) out.String(graph.params[static_cast<size_t>(param)].name);
+    }
+    out.EndArray().EndObject();
+  }
+  return out.EndArray().EndObject().Take();
+}
+
+}  // namespace
+
+Outcome RunModelShow(const CommandCall& call) {
+  RETORT_ASSIGN_OR_RETURN(const OpenedModel* model,
+                          call.session.OpenModel(call.args.Text("model")));
+  RETORT_ASSIGN_OR_RETURN(const graph::Graph graph, call.session.BuildGraph(*model->source));
+  if (call.args.Flag("json")) return call.io.Line(SummaryJson(*model, graph));
+  return call.io.Lines(Summary(*model, graph) + graph::Print(graph));
+}
+
+}  // namespace retort::host

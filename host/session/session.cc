@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/session/session.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/plugin_call.h"
+#include "core/base/threads.h"
+#include "core/io/filesystem.h"
+#include "host/session/paths.h"
+#include "retort/abi/draft/family.h"
+
+namespace retort::host {
+namespace {
+
+constexpr const char* kEngineFile = "libretort_engine.so";
+
+// Files, and folders of them, separated by colons.
+Status LoadPluginPath(const std::string& list, PluginRegistry& plugins) {
+  size_t begin = 0;
+  while (begin <= list.size()) {
+    const size_t end = std::min(list.find(':', begin), list.size());
+    const std::string path = list.substr(begin, end - begin);
+    begin = end + 1;
+    if (path.empty()) continue;
+    io::FileSystem& fs = io::RealFileSystem();
+    if (!fs.IsFolder(path)) {
+      RETORT_RETURN_IF_ERROR(plugins.LoadFile(path).WithContext("RETORT_PLUGIN_PATH"));
+      continue;
+    }
+    RETORT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(path));
+    for (const std::string& name : names) {
+      if (!name.ends_with(".so")) continue;
+      RETORT_RETURN_IF_ERROR(
+          plugins.LoadFile(io::Join(path, name)).WithContext("RETORT_PLUGIN_PATH"));
+    }
+  }
+  return OkStatus();
+}
+
+// Every id that ends a completion: what generation_config and config say, the tokenizer's eos and
+// the end of a turn.
+Result<std::vector<int32_t>> StopIds(const OpenedModel& model) {
+  std::vector<int32_t> ids;
+  const auto add = [&ids](int64_t id) {
+    if (id < 0 || id > INT32_MAX) return;
+    const auto value = static_cast<int32_t>(id);
+    if (std::find(ids.begin(), ids.end(), value) == ids.end()) ids.push_back(value);
+  };
+  const auto add_all = [&add](const json::Value& value) {
+    if (value.is_number()) add(value.IntOr(-1));
+    for (size_t i = 0; value.is_array() && i < value.size(); ++i) add(value[i].IntOr(-1));
+  };
+  const std::string& generation = model.source->generation_config_json();
+  if (!generation.empty()) {
+    RETORT_ASSIGN_OR_RETURN(
+        const json::Document document,
+        json::Document::Parse(generation, model.path + ": generation_config.json"));
+    add_all(document.root()["eos_token_id"]);
+  }
+  add_all(model.source->config().root()["eos_token_id"]);
+  if (model.tokenizer != nullptr) {
+    add(model.tokenizer->eos_id());
+    if (model.chat.has_value()) {
+      if (const auto id = model.tokenizer->TokenToId(model.chat->turn_end())) add(*id);
+    }
+  }
+  return ids;
+}
+
+std::string_view TokenText(const text::Tokenizer& tokenizer, int32_t id) {
+  return id < 0 ? std::string_view() : tokenizer.IdToToken(id);
+}
+
+void AddChat(const std::string& format, OpenedModel& model) {
+  const bool by_template = format.empty() || format == "auto";
+  if (model.tokenizer == nullptr) {
+    model.chat_status = FailedPrecondition("model " + model.path + " has no tokenizer");
+    return;
+  }
+  if (by_template && model.source->chat_template().empty()) {
+    model.chat_status = FailedPrecondition("model " + model.path +
+                                           " has no chat template; name a format as chat.format");
+    return;
+  }
+  Result<text::ChatFormat> chat =
+      text::ChatFormat::Create(by_template ? "auto" : format, model.source->chat_template(),
+                               TokenText(*model.tokenizer, model.tokenizer->bos_id()),
+                               TokenText(*model.tokenizer, model.tokenizer->eos_id()));
+  if (chat.ok()) {
+    model.chat = std::move(chat).value();
+  } else {
+    model.chat_status = chat.status().WithContext("model " + model.path);
+  }
+}
+
+// A family plugin that understands a config, and how well.
+struct Match {
+  PluginInstance instance;
+  const retort_family_v1* table = nullptr;
+  int32_t score = 0;
+};
+
+// On equal scores the plugin that the user brought wins over a built-in one.
+bool IsBetter(const Match& a, const Match& b) {
+  if (a.score != b.score) return a.score > b.score;
+  return a.score > 0 && !a.instance.info().builtin && b.instance.info().builtin;
+}
+
+Result<Match> TryFamily(const PluginRegistry& plugins, const PluginInfo& info,
+                        const std::string& config_json) {
+  Match match;
+  RETORT_ASSIGN_OR_RETURN(match.instance, plugins.Create("family", info.id, "", retort_key{}));
+  match.table =
+      static_cast<const retort_family_v1*>(match.instance.interface(RETORT_FAMILY_INTERFACE));
+  if (match.table == nullptr) {
+    return FailedPrecondition("plugin family/" + info.id + " has no " RETORT_FAMILY_INTERFACE);
+  }
+  PluginCall call("family " + info.id);
+  RETORT_RETURN_IF_ERROR(call.End(
+      match.table->match(match.instance.get(), call.Begin(), ToStr(config_json), &match.score),
+      "look at config.json"));
+  return match;
+}
+
+Status UnknownArchitecture(const std::string& config_json, const std::string& families) {
+  const Result<json::Document> config = json::Document::Parse(config_json, "config.json");
+  const std::string type =
+      config.ok() ? std::string(config->root()["model_type"].StringOr("")) : "";
+  return FailedPrecondition(
+      (type.empty() ? "config.json has no model_type, and no family plugin knows the model"
+                    : "no family plugin knows model_type \"" + type + "\"") +
+      "; there are: " + (families.empty() ? "none" : families) +
+      ". Load one with --plugin or the pipeline's \"plugins\"");
+}
+
+}  // namespace
+
+Session::Session(SessionOptions options) : options_(std::move(options)) {}
+Session::~Session() = default;
+
+int32_t Session::n_threads() const { return ResolveThreads(options_.n_threads); }
+
+void Session::PreferThreads(int32_t n_threads) {
+  if (options_.n_threads == 0 && engine_ == nullptr) options_.n_threads = n_threads;
+}
+
+Status Session::EnsurePlugins() {
+  if (plugins_loaded_) return OkStatus();
+  std::string dir = options_.plugin_dir;
+  if (dir.empty()) dir = TrustedEnv("RETORT_PLUGIN_DIR");
+  if (dir.empty()) dir = io::Join(LibraryFolder(), "retort/plugins");
+  RETORT_RETURN_IF_ERROR(plugins_.LoadBuiltins(dir));
+  RETORT_RETURN_IF_ERROR(LoadPluginPath(TrustedEnv("RETORT_PLUGIN_PATH"), plugins_));
+  plugins_loaded_ = true;
+  return OkStatus();
+}
+
+Result<engine::Engine*> Session::Engine() {
+  if (engine_ != nullptr) return engine_.get();
+  std::string path = options_.engine_path;
+  if (path.empty()) path = TrustedEnv("RETORT_ENGINE");
+  if (path.empty()) path = io::Join(LibraryFolder(), kEngineFile);
+  path = io::Absolute(path);  // never looked up in the system's folders
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    return FailedPrecondition("cannot open the engine " + path + ": " + dlerror() +
+                              ". It belongs beside libretort and needs LibTorch (`make setup`)");
+  }
+  const auto create =
+      reinterpret_cast<engine::CreateEngineFn>(dlsym(library, engine::kCreateEngineSymbol));
+  if (create == nullptr) {
+    return FailedPrecondition(path + " is no engine of this version: it lacks " +
+                              engine::kCreateEngineSymbol);
+  }
+  const engine::EngineOptions options{.n_threads = n_threads()};
+  engine_.reset(create(&options));
+  if (engine_ == nullptr) return Internal("the engine " + path + " could not start");
+  return engine_.get();
+}
+
+Result<OpenedModel*> Session::OpenModel(const std::string& path, const std::string& chat_format) {
+  const std::string key = path + '\0' + (chat_format == "auto" ? "" : chat_format);
+  if (const auto found = models_.find(key); found != models_.end()) return found->second.get();
+  auto model = std::make_unique<OpenedModel>();
+  model->path = path;
+  RETORT_ASSIGN_OR_RETURN(model->source, model::Source::Open(path));
+  if (!model->source->tokenizer_json().empty()) {
+    RETORT_ASSIGN_OR_RETURN(
+        model->tokenizer, text::Tokenizer::FromJson(model->source->tokenizer_json(),
+                                                    model->source->tokenizer_config_json(), path));
+  }
+  AddChat(chat_format, *model);
+  RETORT_ASSIGN_OR_RETURN(model->stop_ids, StopIds(*model));
+  return models_.emplace(key, std::move(model)).first->second.get();
+}
+
+Result<graph::Graph> Session::BuildGraph(const model::Source& source) {
+  Result<graph::Graph> graph = BuildGraph(source.config_text());
+  if (!graph.ok()) return graph.status().WithContext("model " + source.path());
+  return graph;
+}
+
+Result<graph::Graph> Session::BuildGraph(const std::string& config_json) {
+  RETORT_RETURN_IF_ERROR(EnsurePlugins());
+  Match best;
+  std::string families;
+  for (const PluginInfo* info : plugins_.List()) {
+    if (info->kind != "family") continue;
+    families += (families.empty() ? "" : ", ") + info->id;
+    RETORT_ASSIGN_OR_RETURN(Match match, TryFamily(plugins_, *info, config_json));
+    if (IsBetter(match, best)) best = std::move(match);
+  }
+  if (best.score <= 0) return UnknownArchitecture(config_json, families);
+  const std::string& id = best.instance.info().id;
+  graph::Builder builder(id);
+  PluginCall call("family " + id);
+  const Status built = call.End(
+      best.table->build(best.instance.get(), call.Begin(), ToStr(config_json), builder.table()),
+      "build the graph");
+  if (!built.ok()) return built;
+  return builder.Finish();
+}
+
+Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened) {
+  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(*opened.source));
+  RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, Engine());
+  return engine->Load(*opened.source, std::move(graph), {});
+}
+
+}  // namespace retort::host
