@@ -21,25 +21,29 @@ struct PluginInfo {
   uint32_t flags = 0;  // of the descriptor
 };
 
-// A live plugin instance; destroyed with the handle. Move-only.
+struct CheckedInstance;
+
+// A live plugin instance; destroyed with the handle. Move-only. get() and the tables belong
+// together: both are the host's checked wrapper around the plugin's own. Must not outlive the
+// registry.
 class PluginInstance {
  public:
-  PluginInstance() = default;
+  PluginInstance();
   PluginInstance(PluginInstance&&) noexcept;
   PluginInstance& operator=(PluginInstance&&) noexcept;
   ~PluginInstance();
 
-  explicit operator bool() const { return instance_ != nullptr; }
-  retort_instance* get() const { return instance_; }
+  explicit operator bool() const { return checked_ != nullptr; }
+  retort_instance* get() const;
   const PluginInfo& info() const { return *info_; }
+  std::string name() const { return info_->kind + " " + info_->id; }  // "reward format"
   // The interface's table through the host's checked wrapper, or NULL if it has none. Known ids
   // are in the headers, e.g. RETORT_REWARD_INTERFACE.
   const void* interface(const char* id) const;
 
  private:
   friend class PluginRegistry;
-  const retort_entry* entry_ = nullptr;
-  retort_instance* instance_ = nullptr;
+  std::unique_ptr<CheckedInstance> checked_;
   const PluginInfo* info_ = nullptr;
 };
 
@@ -48,9 +52,11 @@ class PluginRegistry {
   PluginRegistry();
   ~PluginRegistry();
 
-  // Every library in `dir`, sorted by name (built-ins: beside libretort).
+  // Every library (*.so) in `dir`, sorted by name (built-ins: beside libretort). The first bad one
+  // fails it.
   Status LoadBuiltins(const std::string& dir);
-  // One file, absolute or relative to the current folder; loading it twice is no error.
+  // One file, absolute or relative to the current folder; loading it twice is no error. On
+  // failure nothing of the file is listed.
   Status LoadFile(const std::string& path);
 
   std::vector<const PluginInfo*> List() const;  // sorted by kind, then id
