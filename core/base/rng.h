@@ -90,11 +90,14 @@ class Rng {
     while (x > ~uint64_t{0} - rest) x = Next64();
     return x % n;
   }
-  // Mean 0, deviation 1 (Box-Muller): takes two words of the stream for each value.
-  double Normal() {
+  // Two values of mean 0 and deviation 1 from two words of the stream (Box-Muller).
+  std::array<double, 2> NormalPair() {
     const double radius = std::sqrt(-2.0 * std::log1p(-Uniform()));
-    return radius * std::cos(2.0 * std::numbers::pi * Uniform());
+    const double angle = 2.0 * std::numbers::pi * Uniform();
+    return {radius * std::cos(angle), radius * std::sin(angle)};
   }
+  // One such value; also takes two words.
+  double Normal() { return NormalPair()[0]; }
   constexpr uint64_t offset() const { return next_; }
 
  private:

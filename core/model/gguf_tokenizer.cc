@@ -1,0 +1,256 @@
+// GGUF key-values as tokenizer.json and tokenizer_config.json.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+#include "core/model/gguf_view.h"
+
+namespace retort::model {
+namespace {
+
+constexpr int64_t kControl = 3, kUserDefined = 4, kUnused = 5;
+
+// Split patterns as the tokenizers themselves spell them (docs/formats.md §5).
+constexpr const char* kQwen2Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kLlama3Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kDeepseekNumbers = R"(\p{N}{1,3})";
+constexpr const char* kDeepseekCjk = "[一-龥\u3040-ゟ゠-ヿ]+";
+constexpr const char* kDeepseekRest =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"
+    "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
+    R"(|\s*)"
+    "[\r\n]+"
+    R"(|\s+(?!\S)|\s+)";
+
+enum class Pre : uint8_t { kGpt2, kSmollm, kQwen2, kLlama3, kDeepseek };
+struct PreName {
+  std::string_view name;
+  Pre pre;
+};
+constexpr std::array<PreName, 8> kPreNames = {{{"gpt-2", Pre::kGpt2},
+                                               {"smollm", Pre::kSmollm},
+                                               {"qwen2", Pre::kQwen2},
+                                               {"deepseek-r1-qwen", Pre::kQwen2},
+                                               {"llama-bpe", Pre::kLlama3},
+                                               {"llama3", Pre::kLlama3},
+                                               {"llama-v3", Pre::kLlama3},
+                                               {"deepseek-v3", Pre::kDeepseek}}};
+
+struct Vocabulary {
+  std::vector<std::string_view> tokens, merges;
+  std::vector<int64_t> types;
+  Pre pre = Pre::kGpt2;
+  std::optional<int64_t> bos, eos;
+  bool add_bos = false, add_eos = false;
+};
+
+Status Refuse(const io::Gguf& gguf, const std::string& rule) {
+  return DataLoss(gguf.path() + ": tokenizer: " + rule);
+}
+
+Result<Pre> FindPre(const io::Gguf& gguf) {
+  const std::string_view name = gguf.String("tokenizer.ggml.pre").value_or("");
+  std::string known;
+  for (const PreName& candidate : kPreNames) {
+    if (candidate.name == name) return candidate.pre;
+    known.append(known.empty() ? "" : ", ").append(candidate.name);
+  }
+  return Unimplemented(gguf.path() + ": tokenizer.ggml.pre \"" + std::string(name) +
+                       "\" is not known (known are " + known + ")");
+}
+
+Status CheckIds(const io::Gguf& gguf, const Vocabulary& v) {
+  const auto n = static_cast<int64_t>(v.tokens.size());
+  for (const char* name : {"bos", "eos", "eot", "eom", "unknown", "padding"}) {
+    const std::string key = std::string("tokenizer.ggml.") + name + "_token_id";
+    const auto id = gguf.Int(key);
+    if (id && (*id < 0 || *id >= n)) {
+      return Refuse(gguf, key + " is " + std::to_string(*id) + ", the vocabulary has " +
+                              std::to_string(n) + " tokens");
+    }
+  }
+  std::unordered_map<std::string_view, size_t> seen;
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    const auto [it, is_new] = seen.emplace(v.tokens[i], i);
+    if (!is_new) {
+      return Refuse(gguf, "tokens " + std::to_string(it->second) + " and " + std::to_string(i) +
+                              " are both \"" + std::string(v.tokens[i]) + "\"");
+    }
+  }
+  return OkStatus();
+}
+
+Result<Vocabulary> ReadVocabulary(const io::Gguf& gguf) {
+  const std::string_view model = gguf.String("tokenizer.ggml.model").value_or("");
+  if (model != "gpt2") {
+    return Unimplemented(gguf.path() + ": tokenizer.ggml.model \"" + std::string(model) +
+                         "\" is not read (gpt2, byte-level BPE, is); an HF folder of the model "
+                         "has a tokenizer.json");
+  }
+  Vocabulary v;
+  RETORT_ASSIGN_OR_RETURN(v.pre, FindPre(gguf));
+  auto tokens = gguf.Strings("tokenizer.ggml.tokens");
+  auto merges = gguf.Strings("tokenizer.ggml.merges");
+  if (!tokens || !merges) return Refuse(gguf, "tokens and merges must be arrays of strings");
+  v.tokens = std::move(*tokens);
+  v.merges = std::move(*merges);
+  v.types =
+      gguf.Ints("tokenizer.ggml.token_type").value_or(std::vector<int64_t>(v.tokens.size(), 1));
+  if (v.types.size() != v.tokens.size()) {
+    return Refuse(gguf, std::to_string(v.types.size()) + " token types for " +
+                            std::to_string(v.tokens.size()) + " tokens");
+  }
+  RETORT_RETURN_IF_ERROR(CheckIds(gguf, v));
+  v.bos = gguf.Int("tokenizer.ggml.bos_token_id");
+  v.eos = gguf.Int("tokenizer.ggml.eos_token_id");
+  // Llama 3 puts a bos in front unless told otherwise; the others don't.
+  v.add_bos = gguf.Bool("tokenizer.ggml.add_bos_token").value_or(v.pre == Pre::kLlama3);
+  v.add_eos = gguf.Bool("tokenizer.ggml.add_eos_token").value_or(false);
+  return v;
+}
+
+void AddedTokens(const Vocabulary& v, json::Writer* w) {
+  w->Key("added_tokens").BeginArray();
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    if (v.types[i] != kControl && v.types[i] != kUserDefined) continue;
+    w->BeginObject().Field("id", static_cast<int64_t>(i)).Key("content").String(v.tokens[i]);
+    w->Field("single_word", false).Field("lstrip", false).Field("rstrip", false);
+    w->Field("normalized", false).Field("special", v.types[i] == kControl).EndObject();
+  }
+  w->EndArray();
+}
+
+void ByteLevel(bool use_regex, json::Writer* w) {
+  w->BeginObject().Field("type", "ByteLevel").Field("add_prefix_space", false);
+  w->Field("trim_offsets", true).Field("use_regex", use_regex).EndObject();
+}
+
+void Split(const char* pattern, json::Writer* w) {
+  w->BeginObject().Field("type", "Split");
+  w->Key("pattern").BeginObject().Field("Regex", pattern).EndObject();
+  w->Field("behavior", "Isolated").Field("invert", false).EndObject();
+}
+
+void PreTokenizer(Pre pre, json::Writer* w) {
+  w->Key("pre_tokenizer").BeginObject().Field("type", "Sequence").Key("pretokenizers").BeginArray();
+  switch (pre) {
+    case Pre::kGpt2: break;
+    case Pre::kSmollm:
+      w->BeginObject().Field("type", "Digits").Field("individual_digits", true).EndObject();
+      break;
+    case Pre::kQwen2: Split(kQwen2Pattern, w); break;
+    case Pre::kLlama3: Split(kLlama3Pattern, w); break;
+    case Pre::kDeepseek:
+      for (const char* pattern : {kDeepseekNumbers, kDeepseekCjk, kDeepseekRest}) Split(pattern, w);
+      break;
+  }
+  ByteLevel(pre == Pre::kGpt2 || pre == Pre::kSmollm, w);
+  w->EndArray().EndObject();
+}
+
+// TemplateProcessing with the tokens that encoding adds, else ByteLevel (which changes no ids).
+void PostProcessor(const Vocabulary& v, json::Writer* w) {
+  const bool bos = v.add_bos && v.bos, eos = v.add_eos && v.eos;
+  w->Key("post_processor");
+  if (!bos && !eos) return ByteLevel(true, w);
+  const auto special = [&](int64_t id, int type) {
+    w->BeginObject().Key("SpecialToken").BeginObject();
+    w->Key("id").String(v.tokens[static_cast<size_t>(id)]).Field("type_id", type);
+    w->EndObject().EndObject();
+  };
+  const auto sequence = [&](const char* name, int type) {
+    if (bos) special(*v.bos, type);
+    w->BeginObject().Key("Sequence").BeginObject().Field("id", name).Field("type_id", type);
+    w->EndObject().EndObject();
+    if (eos) special(*v.eos, type);
+  };
+  w->BeginObject().Field("type", "TemplateProcessing").Key("single").BeginArray();
+  sequence("A", 0);
+  w->EndArray().Key("pair").BeginArray();
+  sequence("A", 0);
+  sequence("B", 1);
+  w->EndArray().Key("special_tokens").BeginObject();
+  const auto entry = [&](int64_t id) {
+    const std::string_view token = v.tokens[static_cast<size_t>(id)];
+    w->Key(token).BeginObject().Key("id").String(token);
+    w->Key("ids").BeginArray().Int(id).EndArray();
+    w->Key("tokens").BeginArray().String(token).EndArray().EndObject();
+  };
+  if (bos) entry(*v.bos);
+  if (eos && !(bos && *v.bos == *v.eos)) entry(*v.eos);
+  w->EndObject().EndObject();
+}
+
+Status Merges(const io::Gguf& gguf, const Vocabulary& v, json::Writer* w) {
+  w->Key("merges").BeginArray();
+  for (size_t i = 0; i < v.merges.size(); ++i) {
+    const std::string_view merge = v.merges[i];
+    const size_t space = merge.find(' ');
+    const bool two = space != merge.npos && space > 0 && space + 1 < merge.size() &&
+                     merge.find(' ', space + 1) == merge.npos;
+    if (!two) {
+      return Refuse(gguf, "merge " + std::to_string(i) + ", \"" + std::string(merge) +
+                              "\", is not two parts with a space between them");
+    }
+    w->BeginArray().String(merge.substr(0, space)).String(merge.substr(space + 1)).EndArray();
+  }
+  w->EndArray();
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<std::string> GgufTokenizer(const io::Gguf& gguf) {
+  if (gguf.Find("tokenizer.ggml.tokens") == nullptr) return std::string();
+  RETORT_ASSIGN_OR_RETURN(const Vocabulary v, ReadVocabulary(gguf));
+  json::Writer w;
+  w.BeginObject().Field("version", "1.0").Key("truncation").Null().Key("padding").Null();
+  AddedTokens(v, &w);
+  w.Key("normalizer");
+  v.pre == Pre::kQwen2 ? w.BeginObject().Field("type", "NFC").EndObject() : w.Null();
+  PreTokenizer(v.pre, &w);
+  PostProcessor(v, &w);
+  w.Key("decoder");
+  ByteLevel(true, &w);
+  w.Key("model").BeginObject().Field("type", "BPE").Key("dropout").Null().Key("unk_token").Null();
+  w.Key("continuing_subword_prefix").Null().Key("end_of_word_suffix").Null();
+  w.Field("fuse_unk", false).Field("byte_fallback", false);
+  w.Field("ignore_merges", v.pre == Pre::kLlama3).Key("vocab").BeginObject();
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    if (v.types[i] != kUnused) w.Key(v.tokens[i]).Int(static_cast<int64_t>(i));
+  }
+  w.EndObject();
+  RETORT_RETURN_IF_ERROR(Merges(gguf, v, &w));
+  return w.EndObject().EndObject().Take();
+}
+
+std::string GgufTokenizerConfig(const io::Gguf& gguf) {
+  const auto tokens = gguf.Strings("tokenizer.ggml.tokens");
+  if (!tokens) return "";
+  json::Writer w(2);
+  w.BeginObject().Field("tokenizer_class", "PreTrainedTokenizerFast");
+  struct Key {
+    const char *gguf, *hf;
+  };
+  for (const Key& key : {Key{"bos", "bos_token"},
+                         {"eos", "eos_token"},
+                         {"unknown", "unk_token"},
+                         {"padding", "pad_token"}}) {
+    const auto id = gguf.Int(std::string("tokenizer.ggml.") + key.gguf + "_token_id");
+    w.Key(key.hf);
+    id&&* id >= 0 && static_cast<size_t>(*id) < tokens->size()
+        ? w.String((*tokens)[static_cast<size_t>(*id)])
+        : w.Null();
+  }
+  w.Field("add_prefix_space", false).Field("clean_up_tokenization_spaces", false);
+  const std::string arch(gguf.String("general.architecture").value_or(""));
+  if (const auto n = gguf.Int(arch + ".context_length")) w.Field("model_max_length", *n);
+  return w.EndObject().Take();
+}
+
+}  // namespace retort::model
