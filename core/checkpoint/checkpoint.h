@@ -32,25 +32,25 @@ struct SaveRequest {
   // Of the optimizer; empty with `has_state` false: a finished stage's last checkpoint, which
   // nobody continues from.
   bool has_state = true;
-  std::span<const engine::StateTensor> state;
-  std::string scalars;
-  std::string trainer_state;  // trainer_state.json
-  std::string progress;       // the caller's own JSON object, kept in the manifest
-  Environment environment;
-  std::string nonce;  // of the temporary name: differs between processes
+  std::span<const engine::StateTensor> state = {};
+  std::string scalars = {};
+  std::string trainer_state = {};  // trainer_state.json
+  std::string progress = {};       // the caller's own JSON object, kept in the manifest
+  Environment environment = {};
+  std::string nonce = {};  // of the temporary name: differs between processes
 };
 
 struct Manifest {
   int64_t step = 0;
   bool has_state = false;
   std::string progress = "{}";
-  Environment environment;
-  std::vector<io::FileDigest> files;  // relative to the checkpoint, sorted by name
+  Environment environment = {};
+  std::vector<io::FileDigest> files = {};  // relative to the checkpoint, sorted by name
 };
 
 struct Found {
-  std::string folder;
-  Manifest manifest;
+  std::string folder = {};
+  Manifest manifest = {};
 };
 
 // Writes `parent`/checkpoint-<step>. One that is there already goes to `trash` first.

@@ -20,7 +20,7 @@ struct TrainerState {
   double epoch = 0;
   int64_t global_step = 0, max_steps = 0, num_train_epochs = 1;
   int64_t num_input_tokens_seen = 0, train_batch_size = 1;
-  std::vector<LogEntry> log_history;
+  std::vector<LogEntry> log_history = {};
 };
 
 // Sorted keys, indent 2, final newline, as transformers writes it.

@@ -28,19 +28,19 @@ struct RunEvent {
     kWarning,
   };
   Kind kind = Kind::kProgress;
-  std::string stage;
-  std::string text;
+  std::string stage = {};
+  std::string text = {};
   double done = 0, total = 0;  // total 0: unknown
-  std::string unit;            // "samples", "steps"
+  std::string unit = {};       // "samples", "steps"
   double rate = 0;             // tokens per second, 0: unknown
-  std::string metric;          // "loss", "reward" or ""
+  std::string metric = {};     // "loss", "reward" or ""
   double value = 0;
 };
 std::string_view RunEventName(RunEvent::Kind kind);  // "stage_started" …
 
 struct RunOptions {
-  std::string only;            // this stage alone; its inputs must exist
-  std::string from;            // this stage and the later ones anew
+  std::string only = {};       // this stage alone; its inputs must exist
+  std::string from = {};       // this stage and the later ones anew
   bool fresh = false;          // everything anew (old folders go to .trash)
   bool allow_inexact = false;  // resume although thread count, processor level or library differ
   const engine::Cancel* cancel = nullptr;
@@ -49,8 +49,8 @@ struct RunOptions {
 
 // What the run prints at its end: a table of stages, then the evaluation tables.
 struct RunReport {
-  std::string text;
-  std::string json;
+  std::string text = {};
+  std::string json = {};
 };
 
 // Resolves everything without running anything: plugins loaded, their configs checked, models

@@ -225,6 +225,7 @@ class Builder {
     s.optimizer = StringAt(optimizer, "plugin");
     s.optimizer_config = JsonAt(optimizer, "config", "{}");
     NotePlugin("optimizer", s.optimizer, stage);
+    ReadWeightDecay(node, path, &s);
     s.learning_rate = NumberAt(node, "learning_rate");
     s.max_grad_norm = NumberAt(node, "max_grad_norm");
     s.epochs = NumberAt(node, "epochs");
@@ -252,6 +253,24 @@ class Builder {
     s.logging_steps = IntAt(node, "logging_steps");
     s.save_steps = IntAt(node, "save_steps");
     s.save_total_limit = IntAt(node, "save_total_limit");
+  }
+
+  // The host tells optimizers the decay of each group of params, so it is taken out of the
+  // plugin's config, where people look for it first.
+  void ReadWeightDecay(const Node& node, const std::string& path, SftStage* s) {
+    s->weight_decay = NumberAt(node, "weight_decay");
+    Node config = *node.Find("optimizer")->Find("config");
+    const Node* inner = config.Find("weight_decay");
+    if (inner == nullptr) return;
+    if (node.Find("weight_decay") != nullptr) {
+      Fail(inner->where, path + ".optimizer.config", "weight_decay is given by the stage already");
+    }
+    if (inner->type != json::Type::kNumber || NumberAt(config, "weight_decay") < 0) {
+      Fail(inner->where, path + ".optimizer.config.weight_decay", "must be a number from 0");
+    }
+    s->weight_decay = NumberAt(config, "weight_decay");
+    std::erase_if(config.members, [](const Member& m) { return m.key == "weight_decay"; });
+    s->optimizer_config = config.Dump();
   }
 
   void ReadEval(const Node& node, const std::string& path, StageConfig* stage) {

@@ -95,6 +95,7 @@ struct SftStage {
   std::vector<LossEntry> losses = {};
   std::string optimizer, optimizer_config = "{}";
   double learning_rate = 2e-5, max_grad_norm = 1.0, epochs = 1;
+  double weight_decay = 0;  // a "weight_decay" of the optimizer's config is moved here
   ScheduleOptions schedule = {};
   int64_t max_steps = -1, limit = 0;
   int64_t batch_tokens = 16384;              // of a step; 0: by sequences

@@ -336,6 +336,11 @@ std::vector<KeySpec> TrainingKeys() {
        .summary = "at its peak",
        .min = 0,
        .max = 100},
+      {.name = "weight_decay",
+       .kind = kNumber,
+       .summary = "decoupled, of matrices; instead of the optimizer's config",
+       .min = 0,
+       .max = 100},
       {.name = "schedule",
        .kind = kObject,
        .fallback = "{}",
@@ -641,7 +646,7 @@ const ObjectSpec& PipelineSpec() {
 }
 
 const char* OurNameOf(std::string_view foreign) {
-  static constexpr std::array<std::pair<std::string_view, const char*>, 38> kNames = {{
+  static constexpr std::array<std::pair<std::string_view, const char*>, 37> kNames = {{
       {"max_new_tokens", "sampling.max_tokens"},
       {"max_completion_length", "sampling.max_tokens"},
       {"max_tokens", "sampling.max_tokens"},
@@ -664,7 +669,6 @@ const char* OurNameOf(std::string_view foreign) {
       {"lr_scheduler_type", "schedule.kind"},
       {"warmup_ratio", "schedule.warmup_ratio"},
       {"warmup_steps", "schedule.warmup_steps"},
-      {"weight_decay", "optimizer.config.weight_decay"},
       {"adam_beta1", "optimizer.config.beta1"},
       {"adam_beta2", "optimizer.config.beta2"},
       {"adam_epsilon", "optimizer.config.eps"},

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "core/data/record.h"
+#include "core/json/json.h"
+#include "core/train/schedule.h"
+#include "host/chain/filter_chain.h"
+#include "host/chain/reward_chain.h"
+#include "host/pipeline/artifact.h"
+#include "host/pipeline/stage_data.h"
+
+namespace retort::host {
+
+const PlannedStage* Plan::Find(std::string_view name) const {
+  for (const PlannedStage& stage : stages) {
+    if (stage.stage->name == name) return &stage;
+  }
+  return nullptr;
+}
+
+namespace {
+
+// What a plugin's id or config got wrong was written by the user.
+Status AsUsage(const Status& status, const std::string& context) {
+  const bool usage = status.code() == Code::kNotFound || status.code() == Code::kInvalidArgument;
+  return Status(usage ? Code::kInvalidArgument : status.code(), status.message())
+      .WithContext(context);
+}
+
+// What a file got wrong was not written in the pipeline file.
+Status AsFileFault(const Status& status, const std::string& context) {
+  const bool usage = status.code() == Code::kInvalidArgument;
+  return Status(usage ? Code::kFailedPrecondition : status.code(), status.message())
+      .WithContext(context);
+}
+
+class Planner {
+ public:
+  Planner(Session& session, const PipelineConfig& config) : session_(session), config_(config) {}
+
+  Result<Plan> Make() {
+    RETORT_RETURN_IF_ERROR(session_.EnsurePlugins());
+    for (const std::string& path : config_.plugins) {
+      const Status loaded = session_.plugins().LoadFile(path);
+      if (!loaded.ok()) return AsFileFault(loaded, config_.file + ": plugins");
+    }
+    for (const StageConfig& stage : config_.stages) {
+      PlannedStage planned = {.stage = &stage};
+      RETORT_RETURN_IF_ERROR(CheckPlugins(stage));
+      RETORT_RETURN_IF_ERROR(AddModels(stage, &planned));
+      RETORT_RETURN_IF_ERROR(AddData(stage, &planned));
+      EstimateMemory(stage, &planned);
+      plan_.stages.push_back(std::move(planned));
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  std::string Place(const StageConfig& stage, const std::string& key) const {
+    return config_.file + ": stages." + stage.name + "." + key;
+  }
+
+  Status CheckChain(const ChainConfig& chain, bool filters) {
+    RETORT_ASSIGN_OR_RETURN(const json::Document entries,
+                            json::Document::Parse(chain.json, chain.key_path));
+    const Status status =
+        filters ? FilterChain::Create(session_, entries.root(), {}, chain.key_path).status()
+                : RewardChain::Create(session_, entries.root(), {}, chain.key_path).status();
+    return status.ok() ? status : AsUsage(status, config_.file);
+  }
+
+  Status CheckPlugin(const StageConfig& stage, const std::string& key, const std::string& kind,
+                     const std::string& id, const std::string& plugin_config) {
+    const Status status = session_.plugins().Create(kind, id, plugin_config, {}).status();
+    return status.ok() ? status : AsUsage(status, Place(stage, key));
+  }
+
+  Status CheckPlugins(const StageConfig& stage) {
+    if (stage.kind == StageKind::kFilter) return CheckChain(stage.filter.filters, true);
+    for (const EvalTask& task : stage.eval.tasks) {
+      RETORT_RETURN_IF_ERROR(CheckChain(task.rewards, false));
+    }
+    if (stage.kind != StageKind::kSft) return OkStatus();
+    for (const LossEntry& loss : stage.sft.losses) {
+      RETORT_RETURN_IF_ERROR(CheckPlugin(stage, "loss", "loss", loss.plugin, loss.config));
+    }
+    return CheckPlugin(stage, "optimizer", "optimizer", stage.sft.optimizer,
+                       stage.sft.optimizer_config);
+  }
+
+  Result<PlannedModel> LookAt(const ModelRef& ref, const StageConfig& stage) {
+    if (!ref.stage.empty()) {  // its weights come later; its shape is the base's
+      PlannedModel model = plan_.Find(ref.stage)->models.front();
+      model.label = ref.text;
+      return model;
+    }
+    if (const auto found = models_.find(ref.model.path); found != models_.end()) {
+      PlannedModel model = found->second;
+      model.label = ref.text;
+      return model;
+    }
+    const std::string place = Place(stage, "model '" + ref.text + "'");
+    Result<OpenedModel*> opened = session_.OpenModel(ref.model.path, ref.model.chat_format);
+    if (!opened.ok()) return AsFileFault(opened.status(), place);
+    Result<graph::Graph> graph = session_.BuildGraph(*(*opened)->source);
+    if (!graph.ok()) return AsFileFault(graph.status(), place);
+    PlannedModel model = {.label = ref.text,
+                          .path = ref.model.path,
+                          .family = graph->family,
+                          .n_params = graph->n_params(),
+                          .n_layers = graph->n_layers};
+    for (const graph::Node& node : graph->nodes) {
+      if (node.op != graph::Op::kAttention) continue;
+      model.kv_floats += 2 * node.attention.n_kv_heads * node.attention.head_dim;
+    }
+    for (const graph::Value& value : graph->values) model.row_floats += value.width;
+    models_[ref.model.path] = model;
+    return model;
+  }
+
+  Status AddModels(const StageConfig& stage, PlannedStage* planned) {
+    std::vector<ModelRef> refs = stage.eval.models;
+    if (stage.kind == StageKind::kGenerate) refs.push_back(stage.generate.model);
+    if (stage.kind == StageKind::kSft) refs.push_back(stage.sft.model);
+    for (const ModelRef& ref : refs) {
+      RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(ref, stage));
+      planned->models.push_back(std::move(model));
+    }
+    if (!stage.filter.tokenizer || !stage.filter.tokenizer->stage.empty()) return OkStatus();
+    return LookAt(*stage.filter.tokenizer, stage).status();
+  }
+
+  // Records of a list of data entries, and whether a filter may make them fewer.
+  Result<int64_t> Count(const std::vector<DataRef>& refs, int64_t limit, bool* at_most) {
+    int64_t total = 0;
+    for (const DataRef& ref : refs) {
+      int64_t n = 0;
+      if (const PlannedStage* from = ref.stage.empty() ? nullptr : plan_.Find(ref.stage)) {
+        n = from->samples_out;
+        *at_most = *at_most || from->at_most || from->stage->kind == StageKind::kFilter;
+        if (ref.limit > 0) n = std::min(n, ref.limit);
+      } else {
+        Result<std::vector<StageData>> data = LoadData(config_, {ref}, 0, "");
+        if (!data.ok()) return AsFileFault(data.status(), config_.file);
+        n = static_cast<int64_t>(data->front().size());
+      }
+      total += n;
+    }
+    return limit > 0 ? std::min(limit, total) : total;
+  }
+
+  Status AddData(const StageConfig& stage, PlannedStage* planned) {
+    bool* at_most = &planned->at_most;
+    switch (stage.kind) {
+      case StageKind::kGenerate: {
+        const GenerateStage& g = stage.generate;
+        RETORT_ASSIGN_OR_RETURN(planned->records, Count(g.data, g.limit, at_most));
+        planned->samples_out = planned->records * g.samples;
+        return OkStatus();
+      }
+      case StageKind::kFilter: {
+        const FilterStage& f = stage.filter;
+        RETORT_ASSIGN_OR_RETURN(planned->records, Count(f.data, f.limit, at_most));
+        planned->samples_out = planned->records;
+        return OkStatus();
+      }
+      case StageKind::kSft: {
+        const SftStage& s = stage.sft;
+        RETORT_ASSIGN_OR_RETURN(planned->records, Count(s.data, s.limit, at_most));
+        return OkStatus();
+      }
+      case StageKind::kEval: break;
+    }
+    for (const EvalTask& task : stage.eval.tasks) {
+      RETORT_ASSIGN_OR_RETURN(const int64_t n, Count(task.data, task.limit, at_most));
+      planned->records += n * static_cast<int64_t>(stage.eval.models.size());
+      planned->samples_out += n * task.samples * static_cast<int64_t>(stage.eval.models.size());
+    }
+    return OkStatus();
+  }
+
+  // Weights in f32; for training also gradients and two moments, and every value of the graph for
+  // the tokens of a micro-batch, twice (forward and its gradients at their widest); for decoding
+  // keys and values of all slots.
+  void EstimateMemory(const StageConfig& stage, PlannedStage* planned) const {
+    constexpr double kFloat = 4, kPromptTokens = 512;
+    for (const PlannedModel& model : planned->models) {
+      const double weights = kFloat * static_cast<double>(model.n_params);
+      double bytes = weights;
+      const auto decode = [&](const SamplingOptions& sampling, int64_t slots) {
+        const double context = kPromptTokens + static_cast<double>(sampling.max_tokens);
+        return kFloat * static_cast<double>(model.kv_floats) * context * static_cast<double>(slots);
+      };
+      if (stage.kind == StageKind::kGenerate) {
+        bytes += decode(stage.generate.sampling, stage.generate.max_batch);
+      } else if (stage.kind == StageKind::kSft) {
+        const SftStage& s = stage.sft;
+        const int64_t rows = std::max<int64_t>(s.per_device, 1);
+        const int64_t tokens =
+            s.micro_batch_tokens > 0 ? s.micro_batch_tokens : s.max_length * rows;
+        bytes = 4 * weights + kFloat * static_cast<double>(model.row_floats * tokens) * 1.5;
+      } else {
+        for (const EvalTask& task : stage.eval.tasks) {
+          bytes = std::max(bytes, weights + decode(task.sampling, task.max_batch));
+        }
+      }
+      planned->memory_bytes = std::max(planned->memory_bytes, bytes);
+    }
+  }
+
+  Session& session_;
+  const PipelineConfig& config_;
+  Plan plan_;
+  std::map<std::string, PlannedModel> models_;  // by path
+};
+
+}  // namespace
+
+Result<Plan> MakePlan(Session& session, const PipelineConfig& config) {
+  return Planner(session, config).Make();
+}
+
+}  // namespace retort::host

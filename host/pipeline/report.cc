@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/report.h"
+
+#include <fstream>
+#include <sstream>
+
+#include "core/base/clock.h"
+#include "core/json/json.h"
+#include "host/pipeline/table.h"
+
+namespace retort::host {
+namespace {
+
+// Tokens that a stage was about, and the seconds that they took.
+struct Throughput {
+  double tokens = 0, seconds = 0;
+  double rate() const { return seconds > 0 ? tokens / seconds : 0; }
+};
+
+Throughput ThroughputOf(const StageReport& report) {
+  const StageNumbers& n = report.numbers;
+  if (report.kind == "sft") {
+    return {.tokens = n.Get("tokens"), .seconds = n.Get("step_seconds")};
+  }
+  return {.tokens = n.Get("completion_tokens"),
+          .seconds = n.Get("prefill_seconds") + n.Get("decode_seconds")};
+}
+
+std::string WorkOf(const StageReport& report) {
+  const StageNumbers& n = report.numbers;
+  if (report.kind == "sft") {
+    return WithCommas(n.Get("steps")) + " steps, " + WithCommas(n.Get("examples")) + " examples";
+  }
+  if (report.kind == "filter") {
+    return WithCommas(n.Get("kept")) + " kept of " + WithCommas(n.Get("samples"));
+  }
+  return WithCommas(n.Get("samples")) + " samples";
+}
+
+}  // namespace
+
+std::string NumbersLine(const StageReport& report) {
+  std::string line = FormatSeconds(report.numbers.Get("seconds")) + ", " + WorkOf(report);
+  const Throughput throughput = ThroughputOf(report);
+  if (throughput.tokens > 0) {
+    line += ", " + WithCommas(throughput.tokens) + " tokens, " + Fixed(throughput.rate(), 1) +
+            " tokens/s";
+  }
+  return line;
+}
+
+RunReport MakeReport(const std::vector<StageReport>& stages, const std::string& output) {
+  TextTable table;
+  table.AddRow({"stage", "kind", "seconds", "work", "tokens", "tokens/s", "peak memory"});
+  std::string evaluations;
+  double total = 0;
+  json::Writer writer(2);
+  writer.BeginObject().Field("output", output).Key("stages").BeginArray();
+  for (const StageReport& stage : stages) {
+    const Throughput throughput = ThroughputOf(stage);
+    const double seconds = stage.numbers.Get("seconds");
+    const double peak = stage.numbers.Get("peak_bytes");
+    const bool any = throughput.tokens > 0;
+    total += seconds;
+    table.AddRow({stage.name + (stage.skipped ? " (done before)" : ""), stage.kind,
+                  Fixed(seconds, 1), WorkOf(stage), any ? WithCommas(throughput.tokens) : "-",
+                  any ? Fixed(throughput.rate(), 1) : "-", peak > 0 ? FormatBytes(peak) : "-"});
+    if (!stage.scores.empty()) {
+      evaluations += "\n" + stage.name + ": " + ScoreTable(stage.scores);
+    }
+    writer.BeginObject().Field("name", stage.name).Field("kind", stage.kind);
+    writer.Field("skipped", stage.skipped).Field("tokens_per_second", throughput.rate());
+    writer.Key("numbers").Raw(stage.numbers.ToJson());
+    if (!stage.scores.empty()) writer.Key("evaluation").Raw(WriteScores(stage.scores));
+    writer.EndObject();
+  }
+  writer.EndArray().Field("seconds", total).EndObject();
+  std::string text = table.Text() + "total " + FormatSeconds(total) + "; everything is in " +
+                     output + "\n" + evaluations;
+  return {.text = std::move(text), .json = writer.Take()};
+}
+
+double PeakMemoryBytes() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("VmHWM:", 0) != 0) continue;
+    std::istringstream fields(line.substr(6));
+    double kilobytes = 0;
+    fields >> kilobytes;
+    return kilobytes * 1024;
+  }
+  return 0;
+}
+
+}  // namespace retort::host

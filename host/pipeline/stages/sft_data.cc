@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/stages/sft_data.h"
+
+#include <utility>
+
+#include "core/data/packing.h"
+#include "host/pipeline/stage_data.h"
+
+namespace retort::host {
+namespace {
+
+Result<data::SftOptions> OptionsFor(const SftStage& config, const StageModel& model) {
+  data::SftOptions options;
+  RETORT_ASSIGN_OR_RETURN(options.prompt, PromptOptionsFor(model, config.chat));
+  RETORT_ASSIGN_OR_RETURN(options.train_on, data::ParseTrainOn(config.train_on));
+  RETORT_ASSIGN_OR_RETURN(options.truncation, data::ParseTruncation(config.truncation));
+  options.max_length = config.max_length;
+  return options;
+}
+
+Status AddEntry(const StageData& entry, const data::SftOptions& options, data::SftBuild* build) {
+  for (const data::Record& record : entry.records) {
+    RETORT_RETURN_IF_ERROR(data::AddRecord(record, options, build));
+  }
+  for (const data::Sample& sample : entry.samples) {
+    RETORT_RETURN_IF_ERROR(data::AddSample(sample, options, build));
+  }
+  return OkStatus();
+}
+
+Result<data::LoaderOptions> LoaderOptionsFor(const StageRun& run) {
+  const SftStage& config = run.stage->sft;
+  data::LoaderOptions options;
+  options.seed = run.pipeline->seed;
+  options.stage = run.key().lo;
+  options.max_length = config.max_length;
+  RETORT_ASSIGN_OR_RETURN(options.packing, data::ParsePacking(config.packing));
+  options.packing_window = config.packing_window;
+  options.shuffle = config.shuffle;
+  options.batch_tokens = config.batch_tokens;
+  options.per_device = config.per_device;
+  options.accumulation = config.accumulation;
+  options.micro_tokens = config.micro_batch_tokens;
+  return options;
+}
+
+void ReportLeftOut(StageRun& run, const SftData& data) {
+  run.numbers.Set("examples", static_cast<double>(data.build.examples.size()));
+  if (data.build.too_long > 0) {
+    run.numbers.Set("too_long", static_cast<double>(data.build.too_long));
+    run.Warn(std::to_string(data.build.too_long) + " examples are longer than max_length " +
+             std::to_string(run.stage->sft.max_length) + " and were dropped");
+  }
+  if (data.build.no_trained_token > 0) {
+    run.Warn(std::to_string(data.build.no_trained_token) +
+             " examples have no token to train and were dropped");
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const StageModel& model) {
+  const SftStage& config = run.stage->sft;
+  RETORT_ASSIGN_OR_RETURN(const std::vector<StageData> entries,
+                          LoadData(*run.pipeline, config.data, config.limit, run.folder->path()));
+  RETORT_ASSIGN_OR_RETURN(const data::SftOptions options, OptionsFor(config, model));
+  RETORT_ASSIGN_OR_RETURN(data::LoaderOptions loader, LoaderOptionsFor(run));
+  auto data = std::make_unique<SftData>();
+  for (const StageData& entry : entries) {
+    const Status added = AddEntry(entry, options, &data->build);
+    RETORT_RETURN_IF_ERROR(added.WithContext("data '" + entry.name + "'"));
+    loader.source_ends.push_back(static_cast<int64_t>(data->build.examples.size()));
+    loader.source_weights.push_back(entry.weight);
+  }
+  ReportLeftOut(run, *data);
+  if (data->build.examples.empty()) {
+    return FailedPrecondition(
+        "no example is left to train on (data is empty, or all of it is "
+        "longer than max_length or without a token to train)");
+  }
+  RETORT_ASSIGN_OR_RETURN(data::Loader made, data::Loader::Create(data->build.examples, loader));
+  data->loader = std::make_unique<data::Loader>(std::move(made));
+  data->total_steps =
+      config.max_steps > 0 ? config.max_steps : data->loader->StepsOf(config.epochs);
+  return data;
+}
+
+std::vector<engine::MicroBatch> ToMicroBatches(std::vector<data::PackedBatch> batches) {
+  std::vector<engine::MicroBatch> out;
+  for (data::PackedBatch& batch : batches) {
+    out.push_back({.ids = std::move(batch.ids),
+                   .positions = std::move(batch.positions),
+                   .cu_seqlens = std::move(batch.cu_seqlens),
+                   .labels = std::move(batch.labels),
+                   .weight = std::move(batch.weight)});
+  }
+  return out;
+}
+
+}  // namespace retort::host

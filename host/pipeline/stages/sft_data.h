@@ -1,0 +1,29 @@
+// The data of an sft stage: records and samples to training examples, and the loader over them.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/data/loader.h"
+#include "core/data/sft_example.h"
+#include "core/engine/engine.h"
+#include "host/pipeline/stage.h"
+#include "host/pipeline/stage_models.h"
+
+namespace retort::host {
+
+struct SftData {
+  data::SftBuild build;  // the loader looks into it: keep in one place
+  std::unique_ptr<data::Loader> loader;
+  int64_t total_steps = 0;
+};
+
+Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const StageModel& model);
+
+// The loader's batches in the engine's form.
+std::vector<engine::MicroBatch> ToMicroBatches(std::vector<data::PackedBatch> batches);
+
+}  // namespace retort::host

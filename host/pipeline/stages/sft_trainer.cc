@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/stages/sft_trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/checkpoint/manifest.h"
+#include "core/json/json.h"
+#include "core/model/params.h"
+#include "retort/abi/draft/loss.h"
+#include "retort/abi/draft/optimizer.h"
+
+namespace retort::host {
+namespace {
+
+Result<train::Schedule> ScheduleFor(const SftStage& config, int64_t total_steps) {
+  train::ScheduleOptions options;
+  RETORT_ASSIGN_OR_RETURN(options.kind, train::ParseScheduleKind(config.schedule.kind));
+  RETORT_ASSIGN_OR_RETURN(options.decay_type, train::ParseDecayType(config.schedule.decay_type));
+  options.total_steps = total_steps;
+  options.warmup_steps = config.schedule.warmup_steps;
+  options.warmup_ratio = config.schedule.warmup_ratio;
+  options.min_lr_ratio = config.schedule.min_lr_ratio;
+  options.decay_steps = config.schedule.decay_steps;
+  return train::Schedule::Make(options);
+}
+
+template <class Table>
+Result<const Table*> TableOf(const PluginInstance& instance, const char* interface) {
+  const auto* table = static_cast<const Table*>(instance.interface(interface));
+  if (table != nullptr) return table;
+  return FailedPrecondition("plugin " + instance.info().kind + "/" + instance.info().id +
+                            " has no interface " + interface);
+}
+
+retort_key PluginKey(const StageRun& run, const std::string& place) {
+  const RngKey key = Derive(run.key(), place);
+  return {key.hi, key.lo};
+}
+
+}  // namespace
+
+std::string SftProgress::ToJson() const {
+  json::Writer writer;
+  writer.BeginObject().Field("step", step).Field("epoch", loader.epoch).Field("row", loader.row);
+  writer.Field("tokens", tokens).Field("window_loss", window_loss);
+  writer.Field("window_steps", window_steps).EndObject();
+  return writer.Take();
+}
+
+Result<SftProgress> SftProgress::FromJson(const std::string& json) {
+  RETORT_ASSIGN_OR_RETURN(const json::Document document, json::Document::Parse(json, "progress"));
+  const json::Value root = document.root();
+  SftProgress progress;
+  RETORT_ASSIGN_OR_RETURN(progress.step, root["step"].AsInt());
+  RETORT_ASSIGN_OR_RETURN(progress.loader.epoch, root["epoch"].AsInt());
+  RETORT_ASSIGN_OR_RETURN(progress.loader.row, root["row"].AsInt());
+  RETORT_ASSIGN_OR_RETURN(progress.tokens, root["tokens"].AsInt());
+  RETORT_ASSIGN_OR_RETURN(progress.window_loss, root["window_loss"].AsDouble());
+  RETORT_ASSIGN_OR_RETURN(progress.window_steps, root["window_steps"].AsInt());
+  return progress;
+}
+
+checkpoint::Environment EnvironmentOf(const engine::EngineInfo& info) {
+  return {{"threads", std::to_string(info.n_threads)},
+          {"cpu_capability", info.cpu_capability},
+          {"kernel_level", info.kernel_level},
+          {"libtorch", info.libtorch_version}};
+}
+
+Status SftTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* options) {
+  const SftStage& config = run.stage->sft;
+  const PluginRegistry& registry = run.session->plugins();
+  for (size_t i = 0; i < config.losses.size(); ++i) {
+    const LossEntry& entry = config.losses[i];
+    const std::string place = "loss " + std::to_string(i);
+    RETORT_ASSIGN_OR_RETURN(
+        PluginInstance instance,
+        registry.Create("loss", entry.plugin, entry.config, PluginKey(run, place)));
+    RETORT_ASSIGN_OR_RETURN(const retort_token_loss_v1* table,
+                            TableOf<retort_token_loss_v1>(instance, RETORT_TOKEN_LOSS_INTERFACE));
+    options->losses.push_back(
+        {.name = entry.plugin, .table = table, .instance = instance.get(), .weight = entry.weight});
+    plugins_.push_back(std::move(instance));
+  }
+  RETORT_ASSIGN_OR_RETURN(PluginInstance instance,
+                          registry.Create("optimizer", config.optimizer, config.optimizer_config,
+                                          PluginKey(run, "optimizer")));
+  RETORT_ASSIGN_OR_RETURN(const retort_optimizer_v1* table,
+                          TableOf<retort_optimizer_v1>(instance, RETORT_OPTIMIZER_INTERFACE));
+  options->optimizer = {.name = config.optimizer, .table = table, .instance = instance.get()};
+  plugins_.push_back(std::move(instance));
+  options->weight_decay = config.weight_decay;
+  options->max_grad_norm = config.max_grad_norm;
+  options->recompute = static_cast<int32_t>(config.recompute);
+  options->key_hi = run.key().hi;
+  options->key_lo = run.key().lo;
+  return OkStatus();
+}
+
+Status SftTrainer::Restore(const checkpoint::Found& from) {
+  const std::vector<engine::StateTensor> state = trainer_->State();
+  RETORT_ASSIGN_OR_RETURN(const std::string scalars, checkpoint::LoadState(from.folder, state));
+  RETORT_RETURN_IF_ERROR(trainer_->LoadScalars(scalars));
+  const std::string path = io::Join(from.folder, checkpoint::kTrainerStateName);
+  constexpr uint64_t kMaxBytes = uint64_t{256} << 20;
+  RETORT_ASSIGN_OR_RETURN(const std::string text, io::RealFileSystem().Read(path, kMaxBytes));
+  const int64_t max_steps = state_.max_steps;
+  RETORT_ASSIGN_OR_RETURN(state_, checkpoint::ReadTrainerState(text, path));
+  state_.max_steps = max_steps;
+  return OkStatus();
+}
+
+Result<std::unique_ptr<SftTrainer>> SftTrainer::Create(
+    StageRun& run, const StageModel& base, int64_t total_steps,
+    const std::optional<checkpoint::Found>& from) {
+  const SftStage& config = run.stage->sft;
+  RETORT_ASSIGN_OR_RETURN(const train::Schedule schedule, ScheduleFor(config, total_steps));
+  std::unique_ptr<SftTrainer> made(new SftTrainer(schedule));
+  made->base_ = base;
+  made->base_rate_ = config.learning_rate;
+  made->state_.max_steps = total_steps;
+  made->state_.num_train_epochs = static_cast<int64_t>(std::ceil(config.epochs));
+  made->state_.train_batch_size = std::max<int64_t>(config.per_device, 1);
+  RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, run.session->Engine());
+  made->environment_ = EnvironmentOf(engine->Info());
+  const OpenedModel* weights = base.opened;
+  if (from) {
+    const std::string difference =
+        checkpoint::Difference(from->manifest.environment, made->environment_);
+    if (!difference.empty() && !run.options->allow_inexact) {
+      return FailedPrecondition(
+          "going on from " + from->folder + " would not give the same numbers: " + difference +
+          "; set it back, allow it with --allow-inexact, or start anew with --from " +
+          run.stage->name);
+    }
+    RETORT_ASSIGN_OR_RETURN(
+        weights, run.session->OpenModel(from->folder, ChatFormatOf(config.model, *run.pipeline)));
+  }
+  RETORT_ASSIGN_OR_RETURN(made->model_, run.session->LoadModel(*weights));
+  engine::TrainerOptions options;
+  RETORT_RETURN_IF_ERROR(made->CreatePlugins(run, &options));
+  RETORT_ASSIGN_OR_RETURN(made->trainer_, made->model_->NewTrainer(options));
+  if (from) RETORT_RETURN_IF_ERROR(made->Restore(*from));
+  return made;
+}
+
+Result<checkpoint::Found> SftTrainer::Save(StageRun& run, const SftProgress& progress, double epoch,
+                                           bool final_one) {
+  state_.epoch = epoch;
+  state_.global_step = progress.step;
+  state_.num_input_tokens_seen = progress.tokens;
+  const std::vector<engine::StateTensor> state = trainer_->State();
+  io::FileSystem& fs = run.folder->fs();
+  checkpoint::SaveRequest request;
+  request.step = progress.step;
+  request.write_model = [&](const std::string& folder) {
+    std::vector<TensorView> params;
+    for (const engine::StateTensor& param : model_->Params()) params.push_back(param.view);
+    return model::WriteModelFolder(fs, folder, model::TextsOf(*base_.opened->source),
+                                   model_->graph(), params);
+  };
+  request.has_state = !final_one;
+  if (!final_one) {
+    request.state = state;
+    RETORT_ASSIGN_OR_RETURN(request.scalars, trainer_->SaveScalars());
+  }
+  request.trainer_state = checkpoint::WriteTrainerState(state_);
+  request.progress = progress.ToJson();
+  request.environment = environment_;
+  request.nonce = run.nonce;
+  RETORT_ASSIGN_OR_RETURN(checkpoint::Found saved,
+                          checkpoint::Save(fs, run.dir, run.folder->Trash(), request));
+  RETORT_RETURN_IF_ERROR(
+      checkpoint::Retain(fs, run.dir, run.folder->Trash(), run.stage->sft.save_total_limit));
+  return saved;
+}
+
+}  // namespace retort::host
