@@ -8,7 +8,6 @@
 #include <span>
 #include <vector>
 
-#include "core/base/rng.h"
 #include "core/base/status.h"
 #include "core/data/packing.h"
 #include "core/data/sft_example.h"
@@ -23,7 +22,8 @@ struct PackedBatch {
 };
 
 struct LoaderOptions {
-  RngKey key;                 // RootKey(seed, stage name)
+  uint64_t seed = 0;  // with `stage` (a number that names it) the key of all randomness
+  uint64_t stage = 0;
   int64_t max_length = 4096;  // tokens of a row
   Packing packing = Packing::kBfd;
   int64_t packing_window = 1000;  // documents packed together
@@ -66,7 +66,9 @@ class Loader {
 
  private:
   Loader(std::span<const SftExample> examples, const LoaderOptions& options);
+  std::vector<int64_t> DocumentsOf(int64_t epoch) const;
   std::vector<Row> RowsOf(int64_t epoch) const;
+  bool HasLabel(const Row& row) const;
   size_t WindowEnd(const std::vector<Row>& rows, size_t begin) const;
   PackedBatch Collate(std::span<const Row> rows) const;
 

@@ -43,6 +43,7 @@ struct SftExample {
 struct SftBuild {
   std::vector<SftExample> examples;  // a record with generations gives one per finished one
   int64_t too_long = 0, no_trained_token = 0;
+  int64_t unfinished = 0;  // samples cancelled or failed, generations cut by length
 };
 
 // Appends to `build`. A turn-end (or eos) token follows each trained completion and is trained.

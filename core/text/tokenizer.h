@@ -29,7 +29,8 @@ class Tokenizer {
                                                      std::string_view what);
   ~Tokenizer();
 
-  Result<std::vector<int32_t>> Encode(std::string_view text, const EncodeOptions& options = {}) const;
+  Result<std::vector<int32_t>> Encode(std::string_view text,
+                                      const EncodeOptions& options = {}) const;
   // Lossy UTF-8 as HF's decoders give it; ids outside the vocabulary are OUT_OF_RANGE.
   Result<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
 
@@ -39,6 +40,8 @@ class Tokenizer {
   bool IsSpecial(int32_t id) const;
   // The bytes that this token adds to a text (byte map undone; empty for special tokens).
   std::string TokenBytes(int32_t id) const;
+  // What is left of the first token's bytes at the start of a text (Llama-2 drops a space there).
+  std::string StripStart(std::string first) const;
 
   // From tokenizer_config.json; -1: none.
   int32_t bos_id() const;
@@ -64,6 +67,7 @@ class StreamDecoder {
  private:
   const Tokenizer* tokenizer_;
   std::string pending_;
+  bool started_ = false;
 };
 
 // Finds stop strings in streamed text: Push gives the text that can no longer be part of a stop
