@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/generate/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "retort/kernels/softmax.h"
+
+namespace retort::generate {
+namespace {
+
+constexpr int64_t kBlock = 256;  // of retort_exp_blocks_f32
+constexpr double kBinsPerNat = 64;
+
+int32_t ArgMax(std::span<const float> logits, float* max) {
+  int32_t index = 0;
+  retort_row_argmax_f32(logits.data(), 0, 1, static_cast<int64_t>(logits.size()), &index, max, 1);
+  return index;
+}
+
+}  // namespace
+
+Sampler::Sampler(int64_t vocab)
+    : p_(static_cast<size_t>(vocab)),
+      block_sums_(static_cast<size_t>((vocab + kBlock - 1) / kBlock)) {
+  candidates_.reserve(static_cast<size_t>(vocab));
+}
+
+int64_t Sampler::BinOf(float logit) const {
+  return static_cast<int64_t>(std::min((max_ - logit) * bins_per_unit_, float{kBins - 1}));
+}
+
+void Sampler::FillBins(std::span<const float> logits) {
+  bin_count_.fill(0);
+  bin_mass_.fill(0);
+  for (size_t id = 0; id < logits.size(); ++id) {
+    const auto bin = static_cast<size_t>(BinOf(logits[id]));
+    ++bin_count_[bin];
+    bin_mass_[bin] += static_cast<double>(p_[id]);
+  }
+}
+
+void Sampler::SortBin(std::span<const float> logits, int64_t bin) {
+  candidates_.clear();
+  for (size_t id = 0; id < logits.size(); ++id) {
+    if (BinOf(logits[id]) == bin) candidates_.push_back({logits[id], static_cast<int32_t>(id)});
+  }
+  std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  });
+}
+
+Sampler::Cut Sampler::KeepAll() const {
+  Cut cut{.bin = kBins, .count = 0, .mass_before = 0, .mass = 0};
+  for (double mass : bin_mass_) cut.mass_before += mass;
+  cut.mass = cut.mass_before;
+  return cut;
+}
+
+Sampler::Cut Sampler::KeepTopK(std::span<const float> logits, int64_t k) {
+  Cut cut;
+  int64_t before = 0;
+  while (before + bin_count_[static_cast<size_t>(cut.bin)] < k) {
+    before += bin_count_[static_cast<size_t>(cut.bin)];
+    cut.mass_before += bin_mass_[static_cast<size_t>(cut.bin)];
+    ++cut.bin;
+  }
+  SortBin(logits, cut.bin);
+  const float kth = candidates_[static_cast<size_t>(k - before - 1)].logit;
+  cut.mass = cut.mass_before;
+  for (const Candidate& c : candidates_) {
+    if (c.logit < kth) break;
+    cut.mass += MassOf(c);
+    ++cut.count;
+  }
+  return cut;
+}
+
+Sampler::Cut Sampler::KeepTopP(std::span<const float> logits, const Cut& cut, double p) {
+  const double limit = p * cut.mass;
+  Cut kept;
+  while (kept.bin < cut.bin &&
+         kept.mass_before + bin_mass_[static_cast<size_t>(kept.bin)] < limit) {
+    kept.mass_before += bin_mass_[static_cast<size_t>(kept.bin)];
+    ++kept.bin;
+  }
+  if (kept.bin == kBins) return cut;  // rounding: the limit was not reached
+  SortBin(logits, kept.bin);
+  const int64_t most = kept.bin == cut.bin ? cut.count : static_cast<int64_t>(candidates_.size());
+  kept.mass = kept.mass_before;
+  while (kept.count < most && kept.mass < limit) {
+    kept.mass += MassOf(candidates_[static_cast<size_t>(kept.count)]);
+    ++kept.count;
+  }
+  return kept;
+}
+
+int32_t Sampler::DrawFromBins(std::span<const float> logits, const Cut& cut, double target) {
+  int64_t bin = 0, last = -1;  // last: the last bin with mass, in case rounding leaves target over
+  double before = 0, before_last = 0;
+  for (; bin < cut.bin; ++bin) {
+    const double mass = bin_mass_[static_cast<size_t>(bin)];
+    if (mass > 0) {
+      last = bin;
+      before_last = before;
+      if (before + mass > target) break;
+    }
+    before += mass;
+  }
+  if (bin == cut.bin && cut.count == 0 && last >= 0) {
+    bin = last;
+    before = before_last;
+  }
+  SortBin(logits, bin);
+  const int64_t most = bin == cut.bin ? cut.count : static_cast<int64_t>(candidates_.size());
+  int32_t drawn = -1;
+  for (int64_t i = 0; i < most && before <= target; ++i) {
+    const Candidate& c = candidates_[static_cast<size_t>(i)];
+    if (MassOf(c) > 0) drawn = c.id;
+    before += MassOf(c);
+  }
+  return drawn;
+}
+
+int32_t Sampler::DrawFromBlocks(double target) const {
+  size_t block = 0, last = 0;
+  double before = 0, before_last = 0;
+  for (; block < block_sums_.size(); ++block) {
+    if (block_sums_[block] > 0) {
+      last = block;
+      before_last = before;
+      if (before + block_sums_[block] > target) break;
+    }
+    before += block_sums_[block];
+  }
+  // The block's own sum was rounded differently: its last id with mass takes what is left over.
+  const size_t begin = last * kBlock, end = std::min(begin + kBlock, p_.size());
+  int32_t drawn = -1;
+  double sum = before_last;
+  for (size_t id = begin; id < end && sum <= target; ++id) {
+    if (p_[id] > 0) drawn = static_cast<int32_t>(id);
+    sum += static_cast<double>(p_[id]);
+  }
+  return drawn;
+}
+
+Draw Sampler::Sample(std::span<float> logits, const engine::SamplingParams& params,
+                     std::span<const int32_t> banned, double uniform) {
+  const auto vocab = static_cast<int64_t>(logits.size());
+  const bool greedy = params.temperature == 0;
+  const double scale = greedy ? 1 : 1 / params.temperature;
+  int32_t best = ArgMax(logits, &max_);
+  const double full_max = static_cast<double>(max_);
+  double total =
+      retort_exp_blocks_f32(logits.data(), vocab, scale, full_max, p_.data(), block_sums_.data());
+  if (!std::isfinite(total) || !std::isfinite(full_max)) return {};
+  const double log_total = std::log(total);
+  if (!banned.empty()) {
+    for (int32_t id : banned) {
+      logits[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
+    }
+    best = ArgMax(logits, &max_);
+    if (!std::isfinite(max_)) return {};
+    total = retort_exp_blocks_f32(logits.data(), vocab, scale, static_cast<double>(max_), p_.data(),
+                                  block_sums_.data());
+  }
+  int32_t id = best;
+  if (!greedy) {
+    const bool top_k = params.top_k > 0 && params.top_k < vocab, top_p = params.top_p < 1;
+    if (top_k || top_p) {
+      bins_per_unit_ = static_cast<float>(scale * kBinsPerNat);
+      FillBins(logits);
+      Cut cut = top_k ? KeepTopK(logits, params.top_k) : KeepAll();
+      if (top_p) cut = KeepTopP(logits, cut, params.top_p);
+      id = DrawFromBins(logits, cut, uniform * cut.mass);
+    } else {
+      id = DrawFromBlocks(uniform * total);
+    }
+    if (id < 0) id = best;  // only if u * mass rounds up to the mass itself
+  }
+  const double z = static_cast<double>(logits[static_cast<size_t>(id)]);
+  return {id, static_cast<float>(scale * (z - full_max) - log_total)};
+}
+
+}  // namespace retort::generate
