@@ -70,16 +70,22 @@ void AppendNumber(T value, std::string* out) {
   out->append(buffer, result.ptr);
 }
 
-// Shortest digits; a whole value keeps ".0", so that it reads back as floating point elsewhere.
+// Shortest digits, plain unless the exponent is far out (as Python writes them); a whole value
+// keeps ".0", so that it reads back as floating point elsewhere.
 template <class T>
 void AppendFloating(T value, std::string* out) {
   if (!std::isfinite(value)) {
     out->append("null");
     return;
   }
-  const size_t start = out->size();
-  AppendNumber(value, out);
-  if (out->find_first_of(".e", start) == out->npos) out->append(".0");
+  const T size = std::abs(value);
+  const bool plain = size == 0 || (size >= static_cast<T>(1e-4) && size < static_cast<T>(1e16));
+  char buffer[64];
+  const auto result =
+      std::to_chars(buffer, buffer + sizeof buffer, value,
+                    plain ? std::chars_format::fixed : std::chars_format::scientific);
+  const std::string_view digits(buffer, static_cast<size_t>(result.ptr - buffer));
+  out->append(digits).append(plain && digits.find('.') == digits.npos ? ".0" : "");
 }
 
 }  // namespace

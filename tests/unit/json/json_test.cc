@@ -126,6 +126,13 @@ TEST(JsonWrite, CompactAndIndented) {
   EXPECT_EQ(p.text(), "{\n  \"a\": true,\n  \"b\": [\n    1,\n    2\n  ]\n}");
 }
 
+TEST(JsonWrite, FloatingPointIsWrittenAsPythonDoes) {
+  Writer w;
+  w.BeginArray().Float(1e5f).Float(1e-5f).Double(2e-5).Double(0.0001).Double(1e16).Double(1e15);
+  w.Double(-0.0).Double(123456.75).EndArray();
+  EXPECT_EQ(w.text(), "[100000.0,1e-05,2e-05,0.0001,1e+16,1000000000000000.0,-0.0,123456.75]");
+}
+
 TEST(JsonWrite, DoublesReadBackEqual) {
   for (double x : {1.0 / 3, 5e-324, 1e300, -0.0, 123456789012345678.0, 2.5e-5}) {
     Writer w;
