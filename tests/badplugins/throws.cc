@@ -1,0 +1,64 @@
+// A reward plugin that lets exceptions out across the C edge: from init, create or score.
+// SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+#include <stdexcept>
+
+#include "retort/abi/draft/reward.h"
+#include "retort/abi/entry.h"
+
+namespace {
+
+int the_object = 0;
+
+retort_status Score(retort_instance*, const retort_call*, const retort_reward_args*) {
+  throw std::runtime_error("thrown by score");
+}
+
+const retort_reward_v1 kReward = {sizeof(retort_reward_v1), 0, 0, Score};
+
+retort_status Init(const char*) {
+#ifdef BAD_INIT
+  throw std::runtime_error("thrown by init");
+#else
+  return RETORT_OK;
+#endif
+}
+uint32_t Count() { return 1; }
+const retort_descriptor* Describe(uint32_t index) {
+  static const retort_descriptor kDescriptor = {
+      sizeof(retort_descriptor), 0, "reward", "throws", "1.0.0", "throws", nullptr};
+  return index == 0 ? &kDescriptor : nullptr;
+}
+retort_status Create(const retort_host*, const retort_call*, const char*, const char*, retort_str,
+                     retort_instance** out) {
+#ifdef BAD_CREATE
+  throw 42;
+#else
+  *out = reinterpret_cast<retort_instance*>(&the_object);
+  return RETORT_OK;
+#endif
+}
+void Destroy(retort_instance*) { throw std::runtime_error("thrown by destroy"); }
+const void* GetInterface(retort_instance*, const char* id) {
+  return std::strcmp(id, RETORT_REWARD_INTERFACE) == 0 ? &kReward : nullptr;
+}
+
+const retort_entry kEntry = {sizeof(retort_entry),
+                             RETORT_ABI_MINOR,
+                             "throws",
+                             "1.0.0",
+                             "Apache-2.0",
+                             "for tests",
+                             Init,
+                             nullptr,
+                             Count,
+                             Describe,
+                             Create,
+                             Destroy,
+                             GetInterface};
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) const retort_entry* retort_plugin_entry_v1() {
+  return &kEntry;
+}
