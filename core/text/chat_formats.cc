@@ -234,7 +234,7 @@ Status Renderer::Deepseek(std::span<const Message> messages) {
 
 Status Renderer::Gemma(std::span<const Message> messages) {
   for (size_t i = 0; i < messages.size(); ++i) {
-    if (messages[i].role == "system") {
+    if (i == 0 && messages[i].role == "system") {
       return InvalidArgument(
           "chat format 'gemma' has no system role; put it into the first user "
           "message");
@@ -249,7 +249,7 @@ Status Renderer::Gemma(std::span<const Message> messages) {
   Text(tokens_.bos);
   for (const Message& message : messages) {
     const bool assistant = message.role == "assistant";
-    Turn(assistant ? "<start_of_turn>model\n" : "<start_of_turn>user\n", Trim(message.content),
+    Turn("<start_of_turn>" + (assistant ? "model" : message.role) + "\n", Trim(message.content),
          assistant, "\n");
   }
   return OkStatus();

@@ -165,6 +165,7 @@ std::string Decoder::Decode(std::vector<std::string> tokens) const {
 
 std::string Decoder::TokenBytes(std::string_view token) const {
   std::string text(token), bytes;
+  if (steps_.empty()) return " " + text;  // tokens are joined by spaces
   for (const Step& step : steps_) {
     switch (step.kind) {
       case Kind::kByteLevel:
@@ -183,6 +184,7 @@ std::string Decoder::TokenBytes(std::string_view token) const {
 }
 
 void Decoder::StripStart(std::string* first) const {
+  if (steps_.empty()) StripToken(" ", 1, 0, first);
   for (const Step& step : steps_) {
     if (step.kind == Kind::kStrip) StripToken(step.from, step.start, 0, first);
     if (step.kind == Kind::kMetaspace && step.drop_first) *first = ReplaceAll(*first, " ", "");

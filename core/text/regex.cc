@@ -53,6 +53,7 @@ class Translator {
 
  private:
   bool Starts(std::string_view text) const { return in_.substr(at_, text.size()) == text; }
+  bool Follows(char c) const { return at_ + 2 < in_.size() && in_[at_ + 2] == c; }
   Status Take(size_t n) {
     out_ += in_.substr(at_, n);
     at_ += n;
@@ -128,6 +129,12 @@ class Translator {
       case 'O':
       case 'Z':
       case 'g': return Refuse(in_, std::string("'\\") + c + "' is not supported");
+      case 'p':
+      case 'P':
+      case 'x': {  // their braces are no quantifier
+        const size_t close = Follows('{') ? in_.find('}', at_) : std::string_view::npos;
+        return Take(close == std::string_view::npos ? 2 : close + 1 - at_);
+      }
       default: return Take(2);
     }
   }
