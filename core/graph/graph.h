@@ -38,11 +38,11 @@ struct Source {
 
 struct Param {
   std::string name;
-  std::vector<int64_t> shape;
-  std::vector<Source> sources;  // never empty: by default one, the param's own name
-  uint32_t roles = 0;           // RETORT_ROLE_* bits, worked out from its use in the graph
-  uint32_t flags = 0;           // RETORT_PARAM_* bits of the family
-  uint32_t init = 0;            // RETORT_INIT_*
+  std::vector<int64_t> shape = {};
+  std::vector<Source> sources = {};  // never empty: by default one, the param's own name
+  uint32_t roles = 0;                // RETORT_ROLE_* bits, worked out from its use in the graph
+  uint32_t flags = 0;                // RETORT_PARAM_* bits of the family
+  uint32_t init = 0;                 // RETORT_INIT_*
   double init_value = 0;
   int64_t numel() const {
     int64_t n = 1;

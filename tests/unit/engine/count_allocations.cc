@@ -10,17 +10,15 @@
 namespace {
 std::atomic<bool> g_counting{false};
 std::atomic<int64_t> g_allocations{0};
-} // namespace
+}  // namespace
 
-void *operator new(size_t size) {
-  if (g_counting.load())
-    g_allocations.fetch_add(1);
-  if (void *p = std::malloc(size))
-    return p;
+void* operator new(size_t size) {
+  if (g_counting.load()) g_allocations.fetch_add(1);
+  if (void* p = std::malloc(size)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void *p) noexcept { std::free(p); }
-void operator delete(void *p, size_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace retort::engine::test {
 
@@ -34,4 +32,4 @@ int64_t StopCounting() {
   return g_allocations.load();
 }
 
-} // namespace retort::engine::test
+}  // namespace retort::engine::test

@@ -7,6 +7,6 @@
 namespace retort::engine::test {
 
 void StartCounting();
-int64_t StopCounting(); // allocations since StartCounting
+int64_t StopCounting();  // allocations since StartCounting
 
-} // namespace retort::engine::test
+}  // namespace retort::engine::test

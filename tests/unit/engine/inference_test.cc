@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kThreads = 2;
 
-std::vector<float> Values(const TensorView &view) {
+std::vector<float> Values(const TensorView& view) {
   return {view.as<float>(), view.as<float>() + view.numel()};
 }
 
@@ -21,11 +21,9 @@ TEST(Inference, EqualsTheTrainingForward) {
   TinyModel<float> model(spec);
   Inference inference(model.graph, model.views, kThreads);
   Pass training(model.graph, model.views, Mode::kTraining, kThreads);
-  for (const auto &lengths :
-       std::vector<std::vector<int32_t>>{{3, 4}, {30, 5, 17}, {1}}) {
+  for (const auto& lengths : std::vector<std::vector<int32_t>>{{3, 4}, {30, 5, 17}, {1}}) {
     const MicroBatch batch = Documents(lengths, spec.vocab);
-    const std::vector<float> want =
-        Values(training.Forward(RowsOf(batch), nullptr));
+    const std::vector<float> want = Values(training.Forward(RowsOf(batch), nullptr));
     EXPECT_EQ(Values(inference.Forward(RowsOf(batch), nullptr)), want);
   }
 }
@@ -33,10 +31,10 @@ TEST(Inference, EqualsTheTrainingForward) {
 // Keeps nothing: each row attends to itself alone, so its output is its own v,
 // head by head.
 class SelfOnly final : public AttentionStore {
-public:
-  void Attend(const graph::Node &node, const TensorView &, const TensorView &,
-              const TensorView &v, const TensorView &out) override {
-    const graph::AttentionSpec &s = node.attention;
+ public:
+  void Attend(const graph::Node& node, const TensorView&, const TensorView&, const TensorView& v,
+              const TensorView& out) override {
+    const graph::AttentionSpec& s = node.attention;
     for (int64_t t = 0; t < out.rows(); ++t) {
       for (int64_t c = 0; c < out.cols(); ++c) {
         const int64_t group = c / s.head_dim / (s.n_heads / s.n_kv_heads);
@@ -54,14 +52,11 @@ TEST(Inference, CallsTheStoreOncePerLayerInOrder) {
   TinyModel<float> model(spec);
   Inference inference(model.graph, model.views, kThreads);
   const MicroBatch batch = Documents({1, 1, 1}, spec.vocab);
-  const std::vector<float> want =
-      Values(inference.Forward(RowsOf(batch), nullptr));
+  const std::vector<float> want = Values(inference.Forward(RowsOf(batch), nullptr));
   SelfOnly store;
-  const std::vector<float> got =
-      Values(inference.Forward(RowsOf(batch), &store));
+  const std::vector<float> got = Values(inference.Forward(RowsOf(batch), &store));
   EXPECT_EQ(store.layers, (std::vector<int32_t>{0, 1}));
-  for (size_t i = 0; i < want.size(); ++i)
-    ASSERT_NEAR(got[i], want[i], 1e-5);
+  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-5);
 }
 
 TEST(Inference, ADecodePassAllocatesNothing) {
@@ -72,15 +67,11 @@ TEST(Inference, ADecodePassAllocatesNothing) {
   SelfOnly store;
   store.layers.reserve(64);
   std::vector<float> logits(4 * static_cast<size_t>(spec.vocab));
-  const TensorView out =
-      TensorView::Contiguous(logits.data(), DType::kF32, {4, spec.vocab});
-  const auto decode = [&] {
-    inference.Logits(inference.Forward(RowsOf(batch), &store), out);
-  };
+  const TensorView out = TensorView::Contiguous(logits.data(), DType::kF32, {4, spec.vocab});
+  const auto decode = [&] { inference.Logits(inference.Forward(RowsOf(batch), &store), out); };
   decode();
   StartCounting();
-  for (int i = 0; i < 5; ++i)
-    decode();
+  for (int i = 0; i < 5; ++i) decode();
   EXPECT_EQ(StopCounting(), 0);
 }
 
@@ -89,9 +80,8 @@ TEST(Pass, SteadyStateTrainingDoesNotGrowTheArena) {
   TinyModel<float> model(spec);
   Pass pass(model.graph, model.views, Mode::kTraining, kThreads);
   Gradients grads(model.graph, DType::kF32);
-  const MicroBatch longest = Documents({40, 30}, spec.vocab),
-                   shorter = Documents({9}, spec.vocab);
-  const auto step = [&](const MicroBatch &batch) {
+  const MicroBatch longest = Documents({40, 30}, spec.vocab), shorter = Documents({9}, spec.vocab);
+  const auto step = [&](const MicroBatch& batch) {
     pass.Forward(RowsOf(batch), nullptr);
     const TensorView d = pass.HiddenGradient();
     std::fill_n(d.as<float>(), d.numel(), 1e-3F);
@@ -99,19 +89,18 @@ TEST(Pass, SteadyStateTrainingDoesNotGrowTheArena) {
   };
   step(longest);
   const int64_t growths = pass.arena_growths();
-  for (int i = 0; i < 3; ++i)
-    step(shorter), step(longest);
+  for (int i = 0; i < 3; ++i) step(shorter), step(longest);
   EXPECT_EQ(pass.arena_growths(), growths);
 }
 
-void ExpectRefused(const MicroBatch &batch, const std::string &rule) {
+void ExpectRefused(const MicroBatch& batch, const std::string& rule) {
   const TinySpec spec;
   TinyModel<float> model(spec);
   Inference inference(model.graph, model.views, kThreads);
   try {
     inference.Forward(RowsOf(batch), nullptr);
     FAIL() << "accepted; expected: " << rule;
-  } catch (const Error &e) {
+  } catch (const Error& e) {
     EXPECT_EQ(e.status().code(), Code::kInvalidArgument);
     EXPECT_NE(e.status().message().find(rule), std::string::npos) << e.what();
   }
@@ -125,8 +114,7 @@ TEST(Inference, ATokenOutsideTheVocabularyIsRefused) {
 TEST(Inference, BatchesThatContradictThemselvesAreRefused) {
   MicroBatch batch = Documents({3}, 29);
   batch.cu_seqlens = {0, 2};
-  ExpectRefused(batch,
-                "cu_seqlens must rise from 0 to the number of tokens, 3");
+  ExpectRefused(batch, "cu_seqlens must rise from 0 to the number of tokens, 3");
   batch = Documents({3, 3}, 29);
   batch.cu_seqlens = {0, 7, 6};
   ExpectRefused(batch, "cu_seqlens");
@@ -137,20 +125,17 @@ TEST(Inference, BatchesThatContradictThemselvesAreRefused) {
 }
 
 // log softmax of the logits of every row, in f64.
-std::vector<double> PlainLogp(TinyModel<float> &model,
-                              const std::vector<int32_t> &ids) {
+std::vector<double> PlainLogp(TinyModel<float>& model, const std::vector<int32_t>& ids) {
   Inference inference(model.graph, model.views, kThreads);
   std::vector<int32_t> positions(ids.size());
-  for (size_t i = 0; i < ids.size(); ++i)
-    positions[i] = static_cast<int32_t>(i);
+  for (size_t i = 0; i < ids.size(); ++i) positions[i] = static_cast<int32_t>(i);
   const std::vector<int32_t> cu = {0, static_cast<int32_t>(ids.size())};
-  const TensorView hidden = inference.Forward(
-      {.ids = ids, .positions = positions, .cu_seqlens = cu}, nullptr);
+  const TensorView hidden =
+      inference.Forward({.ids = ids, .positions = positions, .cu_seqlens = cu}, nullptr);
   const auto vocab = static_cast<size_t>(model.graph.vocab());
   std::vector<float> logits(ids.size() * vocab);
-  inference.Logits(
-      hidden, TensorView::Contiguous(logits.data(), DType::kF32,
-                                     {hidden.rows(), model.graph.vocab()}));
+  inference.Logits(hidden, TensorView::Contiguous(logits.data(), DType::kF32,
+                                                  {hidden.rows(), model.graph.vocab()}));
   std::vector<double> logp;
   for (size_t t = 1; t < ids.size(); ++t) {
     double total = 0;
@@ -158,8 +143,7 @@ std::vector<double> PlainLogp(TinyModel<float> &model,
       total += std::exp(static_cast<double>(logits[(t - 1) * vocab + v]));
     }
     const auto label = static_cast<size_t>(ids[t]);
-    logp.push_back(static_cast<double>(logits[(t - 1) * vocab + label]) -
-                   std::log(total));
+    logp.push_back(static_cast<double>(logits[(t - 1) * vocab + label]) - std::log(total));
   }
   return logp;
 }
@@ -169,18 +153,16 @@ TEST(Score, EqualsLogSoftmaxHoweverTextsArePacked) {
   TinyModel<float> model(spec);
   std::vector<std::vector<int32_t>> texts;
   for (size_t d = 0; d < 5; ++d) {
-    texts.push_back(
-        Documents({static_cast<int32_t>(3 + 11 * d)}, spec.vocab, d).ids);
+    texts.push_back(Documents({static_cast<int32_t>(3 + 11 * d)}, spec.vocab, d).ids);
   }
   std::vector<ScoreRequest> requests;
   for (size_t d = 0; d < texts.size(); ++d) {
     requests.push_back({.ids = texts[d], .first = d == 2 ? 4 : 1});
   }
-  requests.push_back({.ids = texts[0], .first = 3}); // nothing to score
+  requests.push_back({.ids = texts[0], .first = 3});  // nothing to score
   Inference inference(model.graph, model.views, kThreads);
   for (const int64_t max_tokens : {0, 1, 40}) {
-    const auto got = Score(inference, model.graph, requests, max_tokens,
-                           nullptr, {}, kThreads);
+    const auto got = Score(inference, model.graph, requests, max_tokens, nullptr, {}, kThreads);
     ASSERT_TRUE(got.ok()) << got.status().ToString();
     EXPECT_TRUE((*got)[5].logp.empty());
     for (size_t d = 0; d < texts.size(); ++d) {
@@ -199,10 +181,8 @@ TEST(Score, BadRequestsAndCancellationAreStatuses) {
   TinyModel<float> model(spec);
   Inference inference(model.graph, model.views, kThreads);
   const std::vector<int32_t> ids = {1, 2, 3};
-  const auto code = [&](const ScoreRequest &request, const Cancel *cancel) {
-    return Score(inference, model.graph, {&request, 1}, 0, cancel, {}, kThreads)
-        .status()
-        .code();
+  const auto code = [&](const ScoreRequest& request, const Cancel* cancel) {
+    return Score(inference, model.graph, {&request, 1}, 0, cancel, {}, kThreads).status().code();
   };
   EXPECT_EQ(code({.ids = ids, .first = 0}, nullptr), Code::kInvalidArgument);
   EXPECT_EQ(code({.ids = {}, .first = 1}, nullptr), Code::kInvalidArgument);
@@ -214,11 +194,11 @@ TEST(HeadChunkRows, CutsEqualChunksFromShapesAlone) {
   EXPECT_EQ(HeadChunkRows(0, 49152, DType::kF32, 0), 0);
   EXPECT_EQ(HeadChunkRows(300, 49152, DType::kF32, 0), 300);
   EXPECT_EQ(HeadChunkRows(1030, 49152, DType::kF32, 0),
-            384); // 3 chunks of 344, rounded up
+            384);  // 3 chunks of 344, rounded up
   EXPECT_EQ(HeadChunkRows(1000, 512, DType::kF32, 0),
-            1000); // small logits: one chunk
+            1000);  // small logits: one chunk
   EXPECT_EQ(HeadChunkRows(1000, 49152, DType::kF32, 7), 7);
 }
 
-} // namespace
-} // namespace retort::engine::test
+}  // namespace
+}  // namespace retort::engine::test

@@ -21,38 +21,33 @@
 namespace retort::engine::test {
 
 struct TinySpec {
-  int64_t layers = 2, width = 16, heads = 4, kv_heads = 2, head_dim = 4,
-          hidden = 24, vocab = 29;
-  bool tied = true, branch_first = false; // branch_first: add(branch, residual)
+  int64_t layers = 2, width = 16, heads = 4, kv_heads = 2, head_dim = 4, hidden = 24, vocab = 29;
+  bool tied = true, branch_first = false;  // branch_first: add(branch, residual)
   double logit_scale = 1, soft_cap = 0;
   uint32_t frozen_embedding = 0;
 };
 
 // Writes the graph through the builder's C table, as a family plugin does.
 class TinyFamily {
-public:
-  explicit TinyFamily(const TinySpec &spec)
-      : spec_(spec), table_(builder_.table()) {}
+ public:
+  explicit TinyFamily(const TinySpec& spec) : spec_(spec), table_(builder_.table()) {}
 
   graph::Graph Build() {
-    const retort_param embedding = Param(
-        "embed.weight", {spec_.vocab, spec_.width}, spec_.frozen_embedding);
+    const retort_param embedding =
+        Param("embed.weight", {spec_.vocab, spec_.width}, spec_.frozen_embedding);
     retort_value x = table_->embed(table_->ctx, embedding, 1);
-    for (int64_t i = 0; i < spec_.layers; ++i)
-      x = Block(x, static_cast<uint32_t>(i));
+    for (int64_t i = 0; i < spec_.layers; ++i) x = Block(x, static_cast<uint32_t>(i));
     x = Norm(x, "norm.weight");
     const retort_param head =
-        spec_.tied ? embedding
-                   : Param("head.weight", {spec_.vocab, spec_.width});
+        spec_.tied ? embedding : Param("head.weight", {spec_.vocab, spec_.width});
     table_->result(table_->ctx, x, head, spec_.logit_scale, spec_.soft_cap);
     auto graph = builder_.Finish();
     EXPECT_TRUE(graph.ok()) << graph.status().ToString();
     return std::move(graph).value();
   }
 
-private:
-  retort_param Param(const std::string &name, std::vector<int64_t> shape,
-                     uint32_t flags = 0) {
+ private:
+  retort_param Param(const std::string& name, std::vector<int64_t> shape, uint32_t flags = 0) {
     retort_param_spec spec{};
     spec.struct_size = sizeof(spec);
     spec.flags = flags;
@@ -63,21 +58,18 @@ private:
     spec.init_value = 0.02;
     return table_->param(table_->ctx, &spec);
   }
-  retort_value Linear(retort_value x, const std::string &name, int64_t out,
-                      int64_t in, bool bias = false) {
+  retort_value Linear(retort_value x, const std::string& name, int64_t out, int64_t in,
+                      bool bias = false) {
     const retort_param weight = Param(name + ".weight", {out, in});
     return table_->linear(table_->ctx, x, weight,
-                          bias ? Param(name + ".bias", {out})
-                               : retort_param{0});
+                          bias ? Param(name + ".bias", {out}) : retort_param{0});
   }
-  retort_value Norm(retort_value x, const std::string &name) {
-    return table_->rms_norm(table_->ctx, x, Param(name, {spec_.width}), 1e-5,
-                            0);
+  retort_value Norm(retort_value x, const std::string& name) {
+    return table_->rms_norm(table_->ctx, x, Param(name, {spec_.width}), 1e-5, 0);
   }
-  retort_value Rotated(retort_value x, const std::string &name, int64_t heads) {
+  retort_value Rotated(retort_value x, const std::string& name, int64_t heads) {
     const auto dim = static_cast<uint32_t>(spec_.head_dim);
-    x = table_->head_norm(table_->ctx, x, Param(name, {spec_.head_dim}), dim,
-                          1e-5, 0);
+    x = table_->head_norm(table_->ctx, x, Param(name, {spec_.head_dim}), dim, 1e-5, 0);
     retort_rope_spec rope{};
     rope.struct_size = sizeof(rope);
     rope.rotary_dim = dim;
@@ -91,8 +83,7 @@ private:
   }
   retort_value Block(retort_value x, uint32_t index) {
     const std::string at = "layers." + std::to_string(index) + ".";
-    const int64_t wide = spec_.heads * spec_.head_dim,
-                  narrow = spec_.kv_heads * spec_.head_dim;
+    const int64_t wide = spec_.heads * spec_.head_dim, narrow = spec_.kv_heads * spec_.head_dim;
     table_->block(table_->ctx, index);
     retort_value y = Norm(x, at + "input_norm.weight");
     retort_value q = Linear(y, at + "q", wide, spec_.width, true);
@@ -116,23 +107,21 @@ private:
 
   TinySpec spec_;
   graph::Builder builder_{"tiny"};
-  const retort_builder_v1 *table_;
+  const retort_builder_v1* table_;
 };
 
 // Weights of type T: norms around 1, the rest small.
-template <class T> struct TinyModel {
-  explicit TinyModel(const TinySpec &spec = {}, uint64_t seed = 1)
+template <class T>
+struct TinyModel {
+  explicit TinyModel(const TinySpec& spec = {}, uint64_t seed = 1)
       : graph(TinyFamily(spec).Build()) {
     Rng rng(RngKey{0, seed});
-    for (const graph::Param &param : graph.params) {
+    for (const graph::Param& param : graph.params) {
       const bool norm = (param.roles & RETORT_ROLE_NORM) != 0;
-      std::vector<T> &values =
-          storage.emplace_back(static_cast<size_t>(param.numel()));
-      for (T &v : values)
-        v = static_cast<T>((norm ? 1.0 : 0.0) + 0.3 * rng.Normal());
+      std::vector<T>& values = storage.emplace_back(static_cast<size_t>(param.numel()));
+      for (T& v : values) v = static_cast<T>((norm ? 1.0 : 0.0) + 0.3 * rng.Normal());
       views.push_back(TensorView::Contiguous(
-          values.data(), sizeof(T) == 8 ? DType::kF64 : DType::kF32,
-          param.shape));
+          values.data(), sizeof(T) == 8 ? DType::kF64 : DType::kF32, param.shape));
     }
   }
   graph::Graph graph;
@@ -143,60 +132,49 @@ template <class T> struct TinyModel {
 // Documents of the given lengths in one packed batch; every token predicts the
 // next of its own document. Document d of a seed is the same whatever it is
 // packed with: `first` is its number.
-inline MicroBatch Documents(const std::vector<int32_t> &lengths, int64_t vocab,
-                            size_t first = 0) {
+inline MicroBatch Documents(const std::vector<int32_t>& lengths, int64_t vocab, size_t first = 0) {
   MicroBatch batch;
   batch.cu_seqlens.push_back(0);
   for (size_t d = 0; d < lengths.size(); ++d) {
     Rng rng(RngKey{7, first + d});
     for (int32_t t = 0; t < lengths[d]; ++t) {
-      batch.ids.push_back(
-          static_cast<int32_t>(rng.Below(static_cast<uint64_t>(vocab))));
+      batch.ids.push_back(static_cast<int32_t>(rng.Below(static_cast<uint64_t>(vocab))));
       batch.positions.push_back(t);
       batch.weight.push_back(1);
       batch.labels.push_back(-100);
-      if (t > 1)
-        batch.labels[batch.labels.size() - 2] =
-            batch.ids.back(); // first: a prompt
+      if (t > 1) batch.labels[batch.labels.size() - 2] = batch.ids.back();  // first: a prompt
     }
     batch.cu_seqlens.push_back(static_cast<int32_t>(batch.ids.size()));
   }
   return batch;
 }
 
-inline RowBatch RowsOf(const MicroBatch &batch) {
-  return {.ids = batch.ids,
-          .positions = batch.positions,
-          .cu_seqlens = batch.cu_seqlens};
+inline RowBatch RowsOf(const MicroBatch& batch) {
+  return {.ids = batch.ids, .positions = batch.positions, .cu_seqlens = batch.cu_seqlens};
 }
 
 // Cross-entropy with the label's probability as aux, one row at a time in f64.
 template <class T>
-void CrossEntropyRow(const retort_token_loss_args &args, int64_t r) {
-  T *z = static_cast<T *>(args.logits->data) + r * args.logits->strides[0];
+void CrossEntropyRow(const retort_token_loss_args& args, int64_t r) {
+  T* z = static_cast<T*>(args.logits->data) + r * args.logits->strides[0];
   const int64_t vocab = args.logits->shape[1];
-  const int64_t label = static_cast<const int64_t *>(args.labels->data)[r];
-  const auto weight =
-      static_cast<double>(static_cast<const T *>(args.weight->data)[r]);
+  const int64_t label = static_cast<const int64_t*>(args.labels->data)[r];
+  const auto weight = static_cast<double>(static_cast<const T*>(args.weight->data)[r]);
   double total = 0;
-  for (int64_t v = 0; v < vocab; ++v)
-    total += std::exp(static_cast<double>(z[v]));
+  for (int64_t v = 0; v < vocab; ++v) total += std::exp(static_cast<double>(z[v]));
   const double logp = static_cast<double>(z[label]) - std::log(total);
-  static_cast<T *>(args.loss->data)[r] = static_cast<T>(-logp);
-  if (args.aux != nullptr)
-    static_cast<T *>(args.aux->data)[r] = static_cast<T>(std::exp(logp));
-  if ((args.flags & RETORT_TOKEN_WANT_GRAD) == 0)
-    return;
+  static_cast<T*>(args.loss->data)[r] = static_cast<T>(-logp);
+  if (args.aux != nullptr) static_cast<T*>(args.aux->data)[r] = static_cast<T>(std::exp(logp));
+  if ((args.flags & RETORT_TOKEN_WANT_GRAD) == 0) return;
   for (int64_t v = 0; v < vocab; ++v) {
     const double p = std::exp(static_cast<double>(z[v])) / total;
     z[v] = static_cast<T>(weight * (p - (v == label ? 1 : 0)));
   }
 }
 
-inline const retort_token_loss_v1 *CrossEntropyTable() {
-  static const std::array<const char *, 1> kAux = {"probability"};
-  static const retort_loss_spec kSpec = {.struct_size =
-                                             sizeof(retort_loss_spec),
+inline const retort_token_loss_v1* CrossEntropyTable() {
+  static const std::array<const char*, 1> kAux = {"probability"};
+  static const retort_loss_spec kSpec = {.struct_size = sizeof(retort_loss_spec),
                                          .flags = RETORT_LOSS_F64,
                                          .needs = 0,
                                          .optional = 0,
@@ -210,9 +188,9 @@ inline const retort_token_loss_v1 *CrossEntropyTable() {
   static const retort_token_loss_v1 kTable = {
       .struct_size = sizeof(retort_token_loss_v1),
       .flags = 0,
-      .spec = [](retort_instance *) { return &kSpec; },
-      .rows = [](retort_instance *, const retort_call *,
-                 const retort_token_loss_args *args) -> retort_status {
+      .spec = [](retort_instance*) { return &kSpec; },
+      .rows = [](retort_instance*, const retort_call*,
+                 const retort_token_loss_args* args) -> retort_status {
         for (int64_t r = 0; r < args->logits->shape[0]; ++r) {
           if (args->logits->dtype.bits == 64) {
             CrossEntropyRow<double>(*args, r);
@@ -225,12 +203,8 @@ inline const retort_token_loss_v1 *CrossEntropyTable() {
   return &kTable;
 }
 
-inline TokenLoss CrossEntropy(const std::string &name = "ce",
-                              double weight = 1) {
-  return {.name = name,
-          .table = CrossEntropyTable(),
-          .instance = nullptr,
-          .weight = weight};
+inline TokenLoss CrossEntropy(const std::string& name = "ce", double weight = 1) {
+  return {.name = name, .table = CrossEntropyTable(), .instance = nullptr, .weight = weight};
 }
 
-} // namespace retort::engine::test
+}  // namespace retort::engine::test

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Writes what the engine's unit tests compare with, from transformers:
+  tests/unit/train/schedules.golden  name, then one learning-rate factor a line
+  tests/unit/graph/rope.golden       name, attention factor, then one inverse frequency a line
+SPDX-License-Identifier: Apache-2.0
+"""
+import pathlib
+
+import torch
+import transformers
+from transformers import optimization
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+UNIT = pathlib.Path(__file__).resolve().parents[1] / "unit"
+STEPS, WARMUP = 20, 4
+
+
+def factors(make):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make(optimizer)
+    values = []
+    for _ in range(STEPS):
+        values.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return values
+
+
+def schedules():
+    o = optimization
+    warm = {"num_warmup_steps": WARMUP}
+    whole = {**warm, "num_training_steps": STEPS}
+    wsd = {**whole, "num_decay_steps": 6, "min_lr_ratio": 0.1}
+    yield "constant", lambda x: o.get_constant_schedule(x)
+    yield "constant_with_warmup", lambda x: o.get_constant_schedule_with_warmup(x, **warm)
+    yield "linear", lambda x: o.get_linear_schedule_with_warmup(x, **whole)
+    yield "cosine", lambda x: o.get_cosine_schedule_with_warmup(x, **whole)
+    yield "cosine_with_min_lr", lambda x: o.get_cosine_with_min_lr_schedule_with_warmup(
+        x, min_lr_rate=0.1, **whole)
+    yield "wsd cosine", lambda x: o.get_wsd_schedule(x, decay_type="cosine", **wsd)
+    yield "wsd linear", lambda x: o.get_wsd_schedule(x, decay_type="linear", **wsd)
+    yield "wsd 1-sqrt", lambda x: o.get_wsd_schedule(x, decay_type="1-sqrt", **wsd)
+
+
+ROPES = {
+    "default": {"rope_type": "default"},
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+               "high_freq_factor": 4.0, "original_max_position_embeddings": 1024},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048},
+    "yarn untruncated": {"rope_type": "yarn", "factor": 4.0, "truncate": False, "beta_fast": 16.0,
+                         "original_max_position_embeddings": 2048, "attention_factor": 1.5},
+}
+
+
+def rope(parameters):
+    config = transformers.LlamaConfig(
+        hidden_size=64, num_attention_heads=2, max_position_embeddings=8192,
+        rope_parameters={"rope_theta": 10000.0, **parameters})
+    if parameters["rope_type"] == "default":
+        inv_freq, factor = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(
+            config).inv_freq, 1.0
+    else:
+        inv_freq, factor = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu")
+    return [factor, *inv_freq.tolist()]
+
+
+def write(path, cases):
+    lines = []
+    for name, values in cases:
+        lines += [f"# {name}", *(repr(float(v)) for v in values)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(UNIT / "train" / "schedules.golden", ((n, factors(m)) for n, m in schedules()))
+    write(UNIT / "graph" / "rope.golden", ((n, rope(p)) for n, p in ROPES.items()))

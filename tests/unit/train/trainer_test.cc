@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/trainer.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/engine/pass.h"
+#include "core/train/param_groups.h"
+#include "tests/unit/engine/count_allocations.h"
+#include "tests/unit/engine/tiny_model.h"
+
+namespace retort::train {
+namespace {
+
+using engine::MicroBatch;
+using engine::test::CrossEntropy;
+using engine::test::Documents;
+using engine::test::TinyModel;
+using engine::test::TinySpec;
+
+constexpr int kThreads = 2;
+
+// Momentum with everything an optimizer may ask of the host: a state that
+// copies the param, one per block, scalar state; remembers what it was handed.
+struct Momentum {
+  double last_rate[2] = {0, 0}, last_decay[2] = {0, 0};
+  float last_scale = 0;
+  int64_t steps = 0, last_step = 0;
+  uint32_t groups_seen = 0;
+};
+
+retort_status MomentumSpec(retort_instance*, const retort_call*, const retort_param_info*,
+                           const retort_optimizer_spec** out) {
+  static const retort_state_spec kStates[2] = {{.name = "start",
+                                                .dtype = RETORT_STATE_AS_PARAM,
+                                                .shape = RETORT_STATE_SHAPE_AS_PARAM,
+                                                .init = RETORT_STATE_INIT_COPY_PARAM,
+                                                .ndim = 0,
+                                                .init_value = 0,
+                                                .block = 0,
+                                                .dims = nullptr},
+                                               {.name = "m",
+                                                .dtype = RETORT_STATE_F32,
+                                                .shape = RETORT_STATE_SHAPE_PER_BLOCK,
+                                                .init = RETORT_STATE_INIT_CONSTANT,
+                                                .ndim = 0,
+                                                .init_value = 0.25,
+                                                .block = 64,
+                                                .dims = nullptr}};
+  static const retort_optimizer_spec kSpec = {.struct_size = sizeof(retort_optimizer_spec),
+                                              .flags = 0,
+                                              .grain = RETORT_GRAIN_ELEMENTWISE,
+                                              .n_states = 2,
+                                              .states = kStates,
+                                              .state_stride = sizeof(retort_state_spec)};
+  *out = &kSpec;
+  return RETORT_OK;
+}
+
+// Plain gradient descent; no decay, so that the update can be checked exactly.
+retort_status MomentumStep(retort_instance* instance, const retort_call*,
+                           const retort_optimizer_args* args) {
+  auto& self = *reinterpret_cast<Momentum*>(instance);
+  self.last_scale = *static_cast<const float*>(args->grad_scale->data);
+  for (int g = 0; g < 2; ++g) self.last_rate[g] = args->learning_rate[g];
+  for (int g = 0; g < 2; ++g) self.last_decay[g] = args->weight_decay[g];
+  for (uint64_t i = 0; i < args->n; ++i) {
+    const retort_optimizer_tensor& t = args->tensors[i];
+    self.groups_seen |= 1U << t.info->group;
+    self.last_step = t.step;
+    auto* p = static_cast<float*>(t.param->data);
+    const auto* g = static_cast<const float*>(t.grad->data);
+    for (int64_t k = 0; k < t.param->shape[0]; ++k) {
+      p[k] -= static_cast<float>(args->learning_rate[0]) * self.last_scale * g[k];
+    }
+  }
+  ++self.steps;
+  return RETORT_OK;
+}
+
+retort_status MomentumSave(retort_instance* instance, const retort_call*, const retort_sink* sink) {
+  const auto& self = *reinterpret_cast<Momentum*>(instance);
+  sink->write(sink->ctx, &self.steps, sizeof self.steps);
+  return RETORT_OK;
+}
+
+retort_status MomentumLoad(retort_instance* instance, const retort_call* call,
+                           const retort_reader* reader) {
+  auto& self = *reinterpret_cast<Momentum*>(instance);
+  if (reader->read(reader->ctx, &self.steps, sizeof self.steps) == sizeof self.steps) {
+    return RETORT_OK;
+  }
+  const std::string text = "eight bytes expected";
+  call->error(call->ctx, RETORT_DATA_LOSS, {text.data(), text.size()});
+  return RETORT_DATA_LOSS;
+}
+
+class TrainerTest : public testing::Test {
+ protected:
+  static constexpr retort_optimizer_v1 kTable = {.struct_size = sizeof(retort_optimizer_v1),
+                                                 .flags = 0,
+                                                 .spec = MomentumSpec,
+                                                 .step = MomentumStep,
+                                                 .save = MomentumSave,
+                                                 .load = MomentumLoad};
+
+  engine::TrainerOptions Options() {
+    engine::TrainerOptions options;
+    options.losses = {CrossEntropy()};
+    options.optimizer = {.name = "momentum",
+                         .table = &kTable,
+                         .instance = reinterpret_cast<retort_instance*>(&momentum_)};
+    options.weight_decay = 0.1;
+    return options;
+  }
+  std::unique_ptr<engine::Trainer> Make(const engine::TrainerOptions& options) {
+    auto made = MakeTrainer(model_.graph, model_.views, options, kThreads);
+    EXPECT_TRUE(made.ok()) << made.status().ToString();
+    return std::move(made).value();
+  }
+  Status MakeStatus(const engine::TrainerOptions& options) {
+    return MakeTrainer(model_.graph, model_.views, options, kThreads).status();
+  }
+
+  TinySpec spec_;
+  TinyModel<float> model_{spec_};
+  Momentum momentum_;
+};
+
+TEST_F(TrainerTest, UpdatesByTheClippedGradient) {
+  engine::TrainerOptions options = Options();
+  options.max_grad_norm = 0.05;
+  auto trainer = Make(options);
+  const auto before = model_.storage;
+  const std::vector<MicroBatch> window = {Documents({9, 5}, spec_.vocab)};
+  const auto result = trainer->Step(window, 0.5, 3, nullptr);
+  ASSERT_TRUE(result.ok()) << result.status().ToString();
+  const double scale = 0.05 / (result->grad_norm + 1e-6);
+  ASSERT_LT(scale, 1);
+  EXPECT_FLOAT_EQ(momentum_.last_scale, static_cast<float>(scale));
+  EXPECT_EQ(momentum_.last_step, 4);
+  EXPECT_EQ(momentum_.last_rate[1], 0.5);
+  EXPECT_EQ(momentum_.last_decay[0], 0.1);
+  EXPECT_EQ(momentum_.last_decay[1], 0);
+  EXPECT_EQ(momentum_.groups_seen, 3U);
+  double norm = 0;
+  const auto grads = trainer->Gradients();
+  for (size_t p = 0; p < grads.size(); ++p) {
+    for (size_t i = 0; i < before[p].size(); ++i) {
+      const float g = grads[p].view.as<float>()[i];
+      norm += static_cast<double>(g) * static_cast<double>(g);
+      ASSERT_NEAR(model_.storage[p][i], before[p][i] - 0.5 * scale * static_cast<double>(g), 1e-6);
+    }
+  }
+  EXPECT_NEAR(result->grad_norm, std::sqrt(norm), 1e-5 * std::sqrt(norm));
+  EXPECT_EQ(result->tokens, 14);
+  EXPECT_EQ(result->label_tokens, 10);
+}
+
+TEST_F(TrainerTest, LossIsTheMeanOverTheWindowsLabels) {
+  auto trainer = Make(Options());
+  const std::vector<MicroBatch> packed = {Documents({9, 5, 12}, spec_.vocab)};
+  const std::vector<MicroBatch> apart = {Documents({9}, spec_.vocab, 0),
+                                         Documents({5}, spec_.vocab, 1),
+                                         Documents({12}, spec_.vocab, 2)};
+  const auto a = trainer->Evaluate(packed), b = trainer->Evaluate(apart);
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_NEAR(a->loss, b->loss, 1e-5);
+  EXPECT_EQ(a->metrics[0].name, "ce");
+  EXPECT_NEAR(a->metrics[0].value, a->loss, 1e-7);
+  EXPECT_EQ(a->metrics[1].name, "ce/probability");
+  EXPECT_GT(a->metrics[1].value, 0);
+  EXPECT_LT(a->metrics[1].value, 1);
+  // The same numbers step by step: the update of a window doesn't depend on how
+  // it is cut.
+  TinyModel<float> other(spec_);
+  auto second = MakeTrainer(other.graph, other.views, Options(), kThreads);
+  ASSERT_TRUE(second.ok());
+  for (int64_t step = 0; step < 3; ++step) {
+    const auto x = trainer->Step(packed, 0.1, step, nullptr);
+    const auto y = (*second)->Step(apart, 0.1, step, nullptr);
+    ASSERT_TRUE(x.ok() && y.ok());
+    EXPECT_NEAR(x->loss, y->loss, 1e-5);
+    EXPECT_NEAR(x->grad_norm, y->grad_norm, 1e-4 * x->grad_norm);
+  }
+}
+
+TEST_F(TrainerTest, NonFiniteGradientChangesNoWeight) {
+  auto trainer = Make(Options());
+  model_.storage[1][0] = std::numeric_limits<float>::infinity();
+  const auto before = model_.storage;
+  const auto result = trainer->Step(std::vector{Documents({9}, spec_.vocab)}, 0.5, 0, nullptr);
+  EXPECT_EQ(result.status().code(), Code::kDataLoss);
+  EXPECT_NE(result.status().message().find("no weight was changed"), std::string::npos);
+  EXPECT_EQ(momentum_.steps, 0);
+  EXPECT_EQ(model_.storage, before);
+}
+
+TEST_F(TrainerTest, CancelledChangesNoWeight) {
+  auto trainer = Make(Options());
+  const engine::Cancel set{1};
+  const auto before = model_.storage;
+  const auto result = trainer->Step(std::vector{Documents({9}, spec_.vocab)}, 0.5, 0, &set);
+  EXPECT_EQ(result.status().code(), Code::kCancelled);
+  EXPECT_EQ(model_.storage, before);
+}
+
+TEST_F(TrainerTest, AWindowWithoutLabelsMakesNoUpdateAndSaysWhy) {
+  auto trainer = Make(Options());
+  MicroBatch batch = Documents({9}, spec_.vocab);
+  batch.labels.assign(batch.labels.size(), -100);
+  const auto result = trainer->Step(std::vector{batch}, 0.5, 0, nullptr);
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->metrics[0].name, "no_labels");
+  EXPECT_EQ(momentum_.steps, 0);
+}
+
+TEST_F(TrainerTest, StateIsNamedInitialisedAndScalarsRoundTrip) {
+  auto trainer = Make(Options());
+  const auto state = trainer->State();
+  ASSERT_EQ(state.size(), 2 * model_.graph.params.size());
+  for (size_t p = 0; p < model_.graph.params.size(); ++p) {
+    const TensorView start = state[2 * p].view, m = state[2 * p + 1].view;
+    EXPECT_EQ(state[2 * p].name, model_.graph.params[p].name + ".start");
+    EXPECT_EQ(std::memcmp(start.data, model_.storage[p].data(), static_cast<size_t>(start.bytes())),
+              0);
+    EXPECT_EQ(m.numel(), (start.numel() + 63) / 64);
+    for (int64_t i = 0; i < m.numel(); ++i) ASSERT_EQ(m.as<float>()[i], 0.25F);
+  }
+  momentum_.steps = 77;
+  const auto bytes = trainer->SaveScalars();
+  ASSERT_TRUE(bytes.ok());
+  momentum_.steps = 0;
+  ASSERT_TRUE(trainer->LoadScalars(*bytes).ok());
+  EXPECT_EQ(momentum_.steps, 77);
+  const Status bad = trainer->LoadScalars("abc");
+  EXPECT_EQ(bad.code(), Code::kDataLoss);
+  EXPECT_NE(bad.message().find("eight bytes expected"), std::string::npos);
+}
+
+TEST_F(TrainerTest, AFrozenParamHasNoGradientAndNoState) {
+  spec_.frozen_embedding = RETORT_PARAM_FROZEN;
+  TinyModel<float> frozen(spec_);
+  auto trainer = MakeTrainer(frozen.graph, frozen.views, Options(), kThreads);
+  ASSERT_TRUE(trainer.ok());
+  const auto before = frozen.storage[0];
+  ASSERT_TRUE((*trainer)->Step(std::vector{Documents({9}, spec_.vocab)}, 0.5, 0, nullptr).ok());
+  EXPECT_EQ(frozen.storage[0], before);
+  for (const auto& grad : (*trainer)->Gradients()) EXPECT_NE(grad.name, "embed.weight");
+}
+
+TEST_F(TrainerTest, SteadyStateAllocationsDoNotGrow) {
+  auto trainer = Make(Options());
+  const std::vector<MicroBatch> window = {Documents({20, 9}, spec_.vocab),
+                                          Documents({30}, spec_.vocab, 5)};
+  const auto allocations = [&](int64_t step) {
+    engine::test::StartCounting();
+    EXPECT_TRUE(trainer->Step(window, 0.01, step, nullptr).ok());
+    return engine::test::StopCounting();
+  };
+  allocations(0);
+  const int64_t steady = allocations(1);
+  for (int64_t step = 2; step < 6; ++step) EXPECT_EQ(allocations(step), steady);
+}
+
+TEST_F(TrainerTest, WrongOptionsAreRefused) {
+  engine::TrainerOptions options = Options();
+  options.losses.clear();
+  EXPECT_NE(MakeStatus(options).message().find("at least one loss"), std::string::npos);
+  options = Options();
+  options.losses = {CrossEntropy("a"), CrossEntropy("a")};
+  EXPECT_NE(MakeStatus(options).message().find("twice"), std::string::npos);
+  options = Options();
+  options.recompute = 1;
+  EXPECT_EQ(MakeStatus(options).code(), Code::kUnimplemented);
+  options = Options();
+  options.no_decay = {"("};
+  EXPECT_NE(MakeStatus(options).message().find("no_decay: \"(\""), std::string::npos);
+  options = Options();
+  options.max_grad_norm = -1;
+  EXPECT_FALSE(MakeStatus(options).ok());
+}
+
+TEST_F(TrainerTest, WrongBatchesAreRefusedBeforeAnythingChanges) {
+  auto trainer = Make(Options());
+  const auto message = [&](const MicroBatch& batch) {
+    return trainer->Step(std::vector{batch}, 0.5, 0, nullptr).status().message();
+  };
+  MicroBatch batch = Documents({9}, spec_.vocab);
+  batch.labels[2] = spec_.vocab;
+  EXPECT_NE(message(batch).find("label 29 of row 2 is outside the vocabulary of 29"),
+            std::string::npos);
+  batch = Documents({9}, spec_.vocab);
+  batch.weight.pop_back();
+  EXPECT_NE(message(batch).find("micro-batch 0 has 9 tokens, 9 labels and 8 weights"),
+            std::string::npos);
+  batch = Documents({9}, spec_.vocab);
+  batch.ids[0] = -1;
+  EXPECT_NE(message(batch).find("token id -1"), std::string::npos);
+  EXPECT_EQ(momentum_.steps, 0);
+}
+
+// Names of transformers models beside what its Trainer decides about them.
+TEST(ParamGroups, FollowTransformersNameRule) {
+  const std::vector<std::pair<const char*, uint32_t>> want = {
+      {"model.embed_tokens.weight", kDecayGroup},
+      {"model.layers.0.self_attn.q_proj.weight", kDecayGroup},
+      {"model.layers.0.self_attn.q_proj.bias", kNoDecayGroup},
+      {"model.layers.0.self_attn.q_norm.weight", kNoDecayGroup},
+      {"model.layers.0.input_layernorm.weight", kNoDecayGroup},
+      {"model.layers.0.RMSNorm.weight", kNoDecayGroup},
+      {"model.norm.weight", kNoDecayGroup},
+      {"model.normal.weight", kDecayGroup},
+      {"lm_head.weight", kDecayGroup}};
+  graph::Graph graph;
+  for (const auto& [name, group] : want) graph.params.push_back({.name = name});
+  graph.params.push_back({.name = "special", .flags = RETORT_PARAM_NO_DECAY});
+  const auto groups = AssignGroups(graph, {});
+  ASSERT_TRUE(groups.ok());
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ((*groups)[i], want[i].second) << want[i].first;
+  EXPECT_EQ(groups->back(), kNoDecayGroup);
+  const std::vector<std::string> own = {"^lm_"};
+  const auto custom = AssignGroups(graph, own);
+  EXPECT_EQ((*custom)[want.size() - 1], kNoDecayGroup);
+  EXPECT_EQ((*custom)[6], kDecayGroup);
+}
+
+}  // namespace
+}  // namespace retort::train
