@@ -35,8 +35,8 @@ struct LoaderOptions {
   int64_t micro_tokens = 0;  // tokens of a micro-batch; 0: max_length, at least 2048
   // A mixture: examples [ends[i-1], ends[i]) are source i, seen weights[i] times an epoch (a
   // fraction: a random part, drawn anew each epoch). Empty: each example once.
-  std::vector<int64_t> source_ends;
-  std::vector<double> source_weights;
+  std::vector<int64_t> source_ends = {};
+  std::vector<double> source_weights = {};
 };
 
 struct LoaderState {

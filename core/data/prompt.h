@@ -17,7 +17,7 @@ namespace retort::data {
 struct PromptOptions {
   const text::Tokenizer* tokenizer = nullptr;  // never NULL
   const text::ChatFormat* chat = nullptr;      // NULL: prompts are verbatim text
-  std::string system;                          // chat.system: put first unless the record has one
+  std::string system = {};                     // chat.system: put first unless the record has one
 };
 
 struct Prompt {

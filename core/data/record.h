@@ -50,7 +50,7 @@ struct RecordOptions {
   // auto, text, messages, prompt, preference, problem, alpaca, sharegpt, stratos, open_r1, verl
   std::string format = "auto";
   // target column -> column, or template with {column} ("{{" and "}}" are braces).
-  std::vector<std::pair<std::string, std::string>> map;
+  std::vector<std::pair<std::string, std::string>> map = {};
   int64_t limit = -1;        // of good records; negative: all
   double max_bad_lines = 0;  // share of lines that may be unreadable; they are quarantined
 };

@@ -27,7 +27,7 @@ Result<TrainOn> ParseTrainOn(std::string_view name);        // completion, assis
 Result<Truncation> ParseTruncation(std::string_view name);  // drop, keep_start, error
 
 struct SftOptions {
-  PromptOptions prompt;
+  PromptOptions prompt = {};
   TrainOn train_on = TrainOn::kCompletion;
   int64_t max_length = 4096;  // tokens
   Truncation truncation = Truncation::kDrop;
