@@ -52,8 +52,11 @@ Status InitParams(const graph::Graph& graph, uint64_t seed, const ParamStore& st
 
 // The text files of an HF folder; empty ones are not written.
 struct ModelTexts {
-  std::string config_json, tokenizer_json, tokenizer_config_json, generation_config_json,
-      chat_template;
+  std::string config_json{};
+  std::string tokenizer_json{};
+  std::string tokenizer_config_json{};
+  std::string generation_config_json{};
+  std::string chat_template{};
 };
 ModelTexts TextsOf(const Source& source);
 
