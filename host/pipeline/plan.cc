@@ -201,8 +201,9 @@ class Planner {
       } else if (stage.kind == StageKind::kSft) {
         const SftStage& s = stage.sft;
         const int64_t rows = std::max<int64_t>(s.per_device, 1);
-        const int64_t tokens =
-            s.micro_batch_tokens > 0 ? s.micro_batch_tokens : s.max_length * rows;
+        const int64_t tokens = s.micro_batch_tokens > 0
+                                   ? s.micro_batch_tokens
+                                   : std::max<int64_t>(s.max_length, 2048) * rows;
         bytes = 4 * weights + kFloat * static_cast<double>(model.row_floats * tokens) * 1.5;
       } else {
         for (const EvalTask& task : stage.eval.tasks) {

@@ -9,7 +9,7 @@
 #include "host/pipeline/makings.h"
 #include "host/pipeline/pipeline.h"
 #include "host/pipeline/plan.h"
-#include "host/pipeline/table.h"
+#include "host/report/table.h"
 
 namespace retort::host {
 namespace {
@@ -41,12 +41,11 @@ std::vector<std::string> States(Session& session, const PipelineConfig& config, 
 }
 
 std::string Inputs(const PlannedStage& planned) {
-  std::string text =
-      (planned.at_most ? "<= " : "") + WithCommas(static_cast<double>(planned.records));
+  std::string text = (planned.at_most ? "<= " : "") + GroupedInteger(planned.records);
   const StageKind kind = planned.stage->kind;
   text += kind == StageKind::kGenerate || kind == StageKind::kEval ? " prompts" : " records";
   if (kind == StageKind::kGenerate) {
-    text += " -> " + WithCommas(static_cast<double>(planned.samples_out)) + " samples";
+    text += " -> " + GroupedInteger(planned.samples_out) + " samples";
   }
   return text;
 }
@@ -58,28 +57,35 @@ Result<std::string> PlanText(Session& session, const PipelineConfig& config) {
   const std::vector<std::string> states = States(session, config, plan);
   std::string out = "pipeline " + config.name + "  (seed " + std::to_string(config.seed) +
                     ", output " + config.output + ")\n\n";
-  TextTable models;
-  models.AddRow({"model", "family", "parameters", "layers", "f32 weights"});
+  constexpr Align kRight = Align::kRight;
+  Table models({{.title = "model"},
+                {.title = "family"},
+                {.title = "parameters", .align = kRight},
+                {.title = "layers", .align = kRight},
+                {.title = "f32 weights", .align = kRight}});
   std::vector<std::string> seen;
   for (const PlannedStage& planned : plan.stages) {
     for (const PlannedModel& model : planned.models) {
       if (std::count(seen.begin(), seen.end(), model.label) > 0) continue;
       seen.push_back(model.label);
-      const auto n = static_cast<double>(model.n_params);
-      models.AddRow({model.label, model.family, WithCommas(n), std::to_string(model.n_layers),
-                     FormatBytes(4 * n)});
+      models.AddRow({model.label, model.family, GroupedInteger(model.n_params),
+                     std::to_string(model.n_layers),
+                     ShortBytes(4 * static_cast<double>(model.n_params))});
     }
   }
-  if (!seen.empty()) out += models.Text() + "\n";
-  TextTable stages;
-  stages.AddRow({"stage", "kind", "input", "memory about", "state"});
+  if (!seen.empty()) out += models.Render() + "\n";
+  Table stages({{.title = "stage"},
+                {.title = "kind"},
+                {.title = "input"},
+                {.title = "memory about", .align = kRight},
+                {.title = "state"}});
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const PlannedStage& planned = plan.stages[i];
     stages.AddRow({planned.stage->name, std::string(StageKindName(planned.stage->kind)),
                    Inputs(planned),
-                   planned.memory_bytes > 0 ? FormatBytes(planned.memory_bytes) : "-", states[i]});
+                   planned.memory_bytes > 0 ? ShortBytes(planned.memory_bytes) : "-", states[i]});
   }
-  return out + stages.Text();
+  return out + stages.Render();
 }
 
 Result<std::string> PlanJson(Session& session, const PipelineConfig& config) {

@@ -6,7 +6,7 @@
 
 #include "core/base/clock.h"
 #include "core/json/json.h"
-#include "host/pipeline/table.h"
+#include "host/report/table.h"
 
 namespace retort::host {
 namespace {
@@ -26,15 +26,17 @@ Throughput ThroughputOf(const StageReport& report) {
           .seconds = n.Get("prefill_seconds") + n.Get("decode_seconds")};
 }
 
+std::string Count(double value) { return GroupedInteger(static_cast<int64_t>(value)); }
+
 std::string WorkOf(const StageReport& report) {
   const StageNumbers& n = report.numbers;
   if (report.kind == "sft") {
-    return WithCommas(n.Get("steps")) + " steps, " + WithCommas(n.Get("examples")) + " examples";
+    return Count(n.Get("steps")) + " steps, " + Count(n.Get("examples")) + " examples";
   }
   if (report.kind == "filter") {
-    return WithCommas(n.Get("kept")) + " kept of " + WithCommas(n.Get("samples"));
+    return Count(n.Get("kept")) + " kept of " + Count(n.Get("samples"));
   }
-  return WithCommas(n.Get("samples")) + " samples";
+  return Count(n.Get("samples")) + " samples";
 }
 
 }  // namespace
@@ -43,15 +45,21 @@ std::string NumbersLine(const StageReport& report) {
   std::string line = FormatSeconds(report.numbers.Get("seconds")) + ", " + WorkOf(report);
   const Throughput throughput = ThroughputOf(report);
   if (throughput.tokens > 0) {
-    line += ", " + WithCommas(throughput.tokens) + " tokens, " + Fixed(throughput.rate(), 1) +
+    line += ", " + Count(throughput.tokens) + " tokens, " + ShortNumber(throughput.rate()) +
             " tokens/s";
   }
   return line;
 }
 
 RunReport MakeReport(const std::vector<StageReport>& stages, const std::string& output) {
-  TextTable table;
-  table.AddRow({"stage", "kind", "seconds", "work", "tokens", "tokens/s", "peak memory"});
+  constexpr Align kRight = Align::kRight;
+  Table table({{.title = "stage"},
+               {.title = "kind"},
+               {.title = "seconds", .align = kRight},
+               {.title = "work"},
+               {.title = "tokens", .align = kRight},
+               {.title = "tokens/s", .align = kRight},
+               {.title = "peak memory", .align = kRight}});
   std::string evaluations;
   double total = 0;
   json::Writer writer(2);
@@ -63,8 +71,8 @@ RunReport MakeReport(const std::vector<StageReport>& stages, const std::string& 
     const bool any = throughput.tokens > 0;
     total += seconds;
     table.AddRow({stage.name + (stage.skipped ? " (done before)" : ""), stage.kind,
-                  Fixed(seconds, 1), WorkOf(stage), any ? WithCommas(throughput.tokens) : "-",
-                  any ? Fixed(throughput.rate(), 1) : "-", peak > 0 ? FormatBytes(peak) : "-"});
+                  ShortNumber(seconds), WorkOf(stage), any ? Count(throughput.tokens) : "-",
+                  any ? ShortNumber(throughput.rate()) : "-", peak > 0 ? ShortBytes(peak) : "-"});
     if (!stage.scores.empty()) {
       evaluations += "\n" + stage.name + ": " + ScoreTable(stage.scores);
     }
@@ -75,7 +83,7 @@ RunReport MakeReport(const std::vector<StageReport>& stages, const std::string& 
     writer.EndObject();
   }
   writer.EndArray().Field("seconds", total).EndObject();
-  std::string text = table.Text() + "total " + FormatSeconds(total) + "; everything is in " +
+  std::string text = table.Render() + "total " + FormatSeconds(total) + "; everything is in " +
                      output + "\n" + evaluations;
   return {.text = std::move(text), .json = writer.Take()};
 }

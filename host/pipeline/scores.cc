@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "core/json/json.h"
-#include "host/pipeline/table.h"
+#include "host/report/table.h"
 
 namespace retort::host {
 
@@ -52,13 +52,10 @@ std::vector<std::string> Distinct(const std::vector<ScoreRow>& rows, Get get) {
   return out;
 }
 
-// Few digits for counts of tokens, three for shares and log-likelihoods.
 std::string Cell(const Estimate& estimate) {
-  if (!std::isfinite(estimate.value)) return "-";
-  const int digits = std::fabs(estimate.value) >= 20 ? 1 : 3;
-  std::string cell = Fixed(estimate.value, digits);
-  if (!std::isfinite(estimate.low)) return cell;
-  return cell + " [" + Fixed(estimate.low, digits) + ", " + Fixed(estimate.high, digits) + "]";
+  if (!std::isfinite(estimate.low)) return ShortNumber(estimate.value);
+  return ShortNumber(estimate.value) + " [" + ShortNumber(estimate.low) + ", " +
+         ShortNumber(estimate.high) + "]";
 }
 
 std::string TaskTable(const std::vector<ScoreRow>& rows, const std::string& task) {
@@ -67,10 +64,11 @@ std::string TaskTable(const std::vector<ScoreRow>& rows, const std::string& task
     if (row.task == task) own.push_back(row);
   }
   const auto metrics = Distinct(own, [](const ScoreRow& row) { return row.metric; });
-  TextTable table;
-  std::vector<std::string> head = {"model"};
-  head.insert(head.end(), metrics.begin(), metrics.end());
-  table.AddRow(std::move(head));
+  std::vector<Table::Column> columns = {{.title = "model"}};
+  for (const std::string& metric : metrics) {
+    columns.push_back({.title = metric, .align = Align::kRight});
+  }
+  Table table(std::move(columns));
   for (const std::string& model : Distinct(own, [](const ScoreRow& row) { return row.model; })) {
     std::vector<std::string> cells = {model};
     for (const std::string& metric : metrics) {
@@ -82,7 +80,7 @@ std::string TaskTable(const std::vector<ScoreRow>& rows, const std::string& task
     }
     table.AddRow(std::move(cells));
   }
-  return table.Text();
+  return table.Render();
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ std::vector<std::string> SplitPath(std::string_view path) {
 
 // A bare string that stands for an object, made into that object so that a key can be set in it.
 void OpenShorthand(Node& node, const std::string& section) {
-  if (node.type != json::Type::kString) return;
+  const bool has_any = section == "models" || section == "data" || section == "stages";
+  if (node.type != json::Type::kString || !has_any) return;
   const char* key = section == "models" || section == "data" ? "path" : "plugin";
   Node inner = std::exchange(node, Node{});
   node.type = json::Type::kObject;
@@ -159,6 +160,7 @@ class Expander {
       if (i == 0 && close + 1 == text.size()) {  // the whole string: keeps the variable's type
         Node whole = *value;
         whole.where = node.where;
+        whole.where.in_file = value->where.in_file;  // a path of --set vars.x is the caller's
         node = std::move(whole);
         return;
       }
@@ -175,7 +177,8 @@ class Expander {
       return Fail(where, "the environment has no variable '" + name.substr(4) + "'");
     }
     const Node* found = vars_.Find(name);
-    if (found == nullptr && name == "name" && name_.type == json::Type::kString) found = &name_;
+    if (found == nullptr && name == "name" && (name_.type == json::Type::kString || name_.untyped))
+      found = &name_;
     if (found == nullptr) return UnknownVariable(name, where);
     if (found->type == json::Type::kObject || found->type == json::Type::kArray) {
       return Fail(where, "vars." + name + " is " + std::string(TypeName(found->type)) +
