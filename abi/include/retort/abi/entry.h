@@ -69,8 +69,9 @@ typedef struct retort_entry {
   const void* (*get_interface)(retort_instance* instance, const char* interface_id);
 } retort_entry;
 
-/* The only export of a plugin library. Never NULL, always the same pointer. [any] */
-const retort_entry* retort_plugin_entry_v1(void);
+/* The only export of a plugin library (visible also where -fvisibility=hidden is the rule). Never
+ * NULL, always the same pointer. [any] */
+__attribute__((visibility("default"))) const retort_entry* retort_plugin_entry_v1(void);
 
 #ifdef __cplusplus
 }
