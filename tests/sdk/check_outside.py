@@ -3,7 +3,7 @@
 that alone, as an author would, and runs a program that loads and uses them.
 
 Usage: check_outside.py REPOSITORY BUILD CMAKE OUTPUT PROGRAM
-The plugins stay in OUTPUT (libmentions.so, librepeated_lines.so); PROGRAM gets it in RETORT_OUTSIDE_DIR.
+The plugins stay in OUTPUT (libmentions.so and so on); PROGRAM gets it in RETORT_OUTSIDE_DIR.
 SPDX-License-Identifier: Apache-2.0
 """
 import os
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-EXAMPLES = {"reward_c": "mentions", "filter_cpp": "repeated_lines"}
+EXAMPLES = {"reward_c": "mentions", "filter_cpp": "repeated_lines", "kinds_cpp": "kinds"}
 
 
 def run(*command, **options):

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "retort/abi/draft/loss.h"
+#include "retort/abi/draft/optimizer.h"
 #include "tests/unit/plugins/harness.h"
 
 namespace retort::host {
@@ -68,6 +70,89 @@ TEST(Outside, FilterInCpp) {
   PluginCall call(filter.name());
   ASSERT_EQ(table->judge(filter.get(), call.Begin(), &args), RETORT_OK);
   EXPECT_THAT(actions, testing::ElementsAre(RETORT_KEEP, RETORT_DROP, RETORT_KEEP));
+}
+
+TEST(Outside, OneLibraryOfSeveralKinds) {
+  PluginRegistry registry;
+  const Status loaded = registry.LoadFile(Outside("kinds"));
+  ASSERT_TRUE(loaded.ok()) << loaded.ToString();
+  std::string names;
+  for (const PluginInfo* info : registry.List()) names += info->kind + "/" + info->id + " ";
+  EXPECT_EQ(names, "loss/focal optimizer/sgd reward/ends_with ");
+  const auto reward = registry.Create("reward", "ends_with", R"({"text": "."})", {}).value();
+  EXPECT_THAT(ScoreAll(reward, {{"So.", "", ""}, {"So", "", ""}}).score,
+              testing::ElementsAre(1, 0));
+}
+
+// The example loss against central differences in f64.
+TEST(Outside, FocalGradient) {
+  PluginRegistry registry;
+  ASSERT_TRUE(registry.LoadFile(Outside("kinds")).ok());
+  const auto focal = registry.Create("loss", "focal", "", {}).value();
+  const auto* table =
+      static_cast<const retort_token_loss_v1*>(focal.interface(RETORT_TOKEN_LOSS_INTERFACE));
+  std::vector<int64_t> labels = {2, 0};
+  std::vector<double> weight = {1.5, -1}, loss(2), aux(2);
+  const auto run = [&](std::vector<double>& z, uint32_t flags) {
+    Tensor logits(z, {2, 4}), y(labels, {2}), w(weight, {2}), l(loss, {2}), a(aux, {2, 1});
+    retort_token_loss_args args{};
+    args.struct_size = sizeof(args);
+    args.flags = flags;
+    args.logits = logits.get();
+    args.labels = y.get();
+    args.weight = w.get();
+    args.loss = l.get();
+    args.aux = a.get();
+    PluginCall call(focal.name());
+    EXPECT_EQ(table->rows(focal.get(), call.Begin(), &args), RETORT_OK) << call.error_text();
+    return weight[0] * loss[0] + weight[1] * loss[1];
+  };
+  const std::vector<double> z = {0.5, -1, 2, 0.25, 1, 1.5, -0.5, 0};
+  std::vector<double> gradient = z;
+  run(gradient, RETORT_TOKEN_WANT_GRAD);
+  for (size_t i = 0; i < z.size(); ++i) {
+    std::vector<double> up = z, down = z;
+    up[i] += 1e-5;
+    down[i] -= 1e-5;
+    EXPECT_NEAR(gradient[i], (run(up, 0) - run(down, 0)) / 2e-5, 1e-8) << i;
+  }
+}
+
+// Two steps by hand: v = .5 v + g; p -= .1 v.
+TEST(Outside, SgdSteps) {
+  PluginRegistry registry;
+  ASSERT_TRUE(registry.LoadFile(Outside("kinds")).ok());
+  const auto sgd = registry.Create("optimizer", "sgd", R"({"momentum": 0.5})", {}).value();
+  const auto* table =
+      static_cast<const retort_optimizer_v1*>(sgd.interface(RETORT_OPTIMIZER_INTERFACE));
+  std::vector<float> p = {1}, g = {2}, v = {0};
+  Tensor param(p, {1}), grad(g, {1}), state(v, {1});
+  retort_tensor* const states[] = {state.get()};
+  retort_param_info info{};
+  info.struct_size = sizeof(info);
+  info.name = "w";
+  const retort_optimizer_tensor tensor = {.info = &info,
+                                          .param = param.get(),
+                                          .low_precision = nullptr,
+                                          .grad = grad.get(),
+                                          .states = states,
+                                          .shard_offset = 0,
+                                          .step = 1};
+  const double rate = 0.1, decay = 0;
+  const retort_optimizer_args args = {.struct_size = sizeof(args),
+                                      .tensor_stride = sizeof(tensor),
+                                      .tensors = &tensor,
+                                      .n = 1,
+                                      .learning_rate = &rate,
+                                      .weight_decay = &decay,
+                                      .n_groups = 1,
+                                      ._pad = 0,
+                                      .grad_scale = nullptr};
+  PluginCall call(sgd.name());
+  for (const float want : {0.8F, 0.5F}) {
+    ASSERT_EQ(table->step(sgd.get(), call.Begin(), &args), RETORT_OK) << call.error_text();
+    EXPECT_FLOAT_EQ(p[0], want);
+  }
 }
 
 }  // namespace

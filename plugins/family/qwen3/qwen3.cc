@@ -8,6 +8,7 @@ using retort::sdk::Decoder;
 using retort::sdk::GraphBuilder;
 using retort::sdk::JsonValue;
 
+// [family.begin]
 class Qwen3 {
  public:
   explicit Qwen3(const retort::sdk::Config&) {}
@@ -25,5 +26,6 @@ class Qwen3 {
 };
 
 RETORT_FAMILY("qwen3", Qwen3, "Qwen3 (dense)");
+// [family.end]
 
 }  // namespace
