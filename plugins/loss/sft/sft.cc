@@ -6,12 +6,13 @@
 // Aux as TRL logs them: entropy (nats) and mean_token_accuracy. Letters: R rows, V vocabulary.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <type_traits>
 
+#include "retort/kernels/parallel.h"
 #include "retort/kernels/softmax.h"
 #include "retort/sdk/loss.h"
 
@@ -21,35 +22,37 @@ using retort::sdk::Call;
 using retort::sdk::LossSpec;
 using retort::sdk::TokenRows;
 
-// The kernels by element type.
+// The kernels by element type, in the calling thread.
 template <class T>
 void CrossEntropy(const retort_cross_entropy_shape& shape, T* logits, const int64_t* labels,
-                  const T* weight, T* loss, T* nll, T* entropy, int n_threads) {
+                  const T* weight, T* loss, T* entropy) {
   if constexpr (std::is_same_v<T, double>) {
-    retort_cross_entropy_f64(&shape, logits, labels, weight, loss, nll, entropy, n_threads);
+    retort_cross_entropy_f64(&shape, logits, labels, weight, loss, nullptr, entropy, 1);
   } else {
-    retort_cross_entropy_f32(&shape, logits, labels, weight, loss, nll, entropy, n_threads);
+    retort_cross_entropy_f32(&shape, logits, labels, weight, loss, nullptr, entropy, 1);
   }
 }
 
 template <class T>
-void Argmax(const T* x, int64_t stride, int64_t rows, int64_t cols, int32_t* out, int n_threads) {
+void Argmax(const T* x, int64_t stride, int64_t rows, int64_t cols, int32_t* out) {
   if constexpr (std::is_same_v<T, double>) {
-    retort_row_argmax_f64(x, stride, rows, cols, out, nullptr, n_threads);
+    retort_row_argmax_f64(x, stride, rows, cols, out, nullptr, 1);
   } else {
-    retort_row_argmax_f32(x, stride, rows, cols, out, nullptr, n_threads);
+    retort_row_argmax_f32(x, stride, rows, cols, out, nullptr, 1);
   }
 }
 
 template <class T>
-void LogP(const T* x, int64_t stride, int64_t rows, int64_t cols, const int64_t* label, T* logp,
-          int n_threads) {
+void LogP(const T* x, int64_t stride, int64_t rows, int64_t cols, const int64_t* label, T* logp) {
   if constexpr (std::is_same_v<T, double>) {
-    retort_row_logp_f64(x, stride, rows, cols, 1.0, label, logp, nullptr, n_threads);
+    retort_row_logp_f64(x, stride, rows, cols, 1.0, label, logp, nullptr, 1);
   } else {
-    retort_row_logp_f32(x, stride, rows, cols, 1.0, label, logp, nullptr, n_threads);
+    retort_row_logp_f32(x, stride, rows, cols, 1.0, label, logp, nullptr, 1);
   }
 }
+
+// Rows that stay in the cache while they are read several times.
+constexpr int64_t kBlock = 8;
 
 constexpr const char* kSchema = R"({
   "type": "object",
@@ -76,83 +79,103 @@ class Sft {
   }
 
   LossSpec Spec() const {
-    return {.flags = RETORT_LOSS_F64,
-            .aux_names = {"entropy", "mean_token_accuracy"},
-            .scratch_per_row = 4 * sizeof(double)};
+    return {
+        .flags = RETORT_LOSS_F64,
+        .aux_names = {"entropy", "mean_token_accuracy"},
+    };
   }
 
-  // In blocks of rows that stay in the cache while they are read several times.
+  // One parallel region for the whole chunk: each thread takes a run of rows, block by block.
   template <class T>
   void Rows(const Call& call, const TokenRows<T>& rows) {
-    const int64_t block = std::min(rows.n_rows(), int64_t{kRowsPerThread} * call.n_threads());
-    std::span<T> copy;
-    if (!rows.want_grad) copy = call.Scratch<T>(static_cast<size_t>(block * rows.vocab()));
-    for (int64_t r = 0; r < rows.n_rows(); r += block) {
-      call.ThrowIfCancelled();
-      Block(call, rows, r, std::min(block, rows.n_rows() - r), copy.data());
-    }
+    const int64_t n_blocks = (rows.n_rows() + kBlock - 1) / kBlock;
+    const auto n_tasks = std::min<int64_t>(call.n_threads(), n_blocks);
+    const bool needs_copy = !rows.want_grad;  // the kernel overwrites what it reads
+    const int64_t copy_size = needs_copy ? kBlock * rows.vocab() : 0;
+    Chunk<T> chunk{.self = this,
+                   .call = &call,
+                   .rows = &rows,
+                   .copies = call.Scratch<T>(static_cast<size_t>(n_tasks * copy_size)),
+                   .n_blocks = n_blocks,
+                   .n_tasks = n_tasks};
+    retort_parallel_for(n_tasks, call.n_threads(), &Chunk<T>::RunTask, &chunk);
+    call.ThrowIfCancelled();
   }
 
  private:
-  static constexpr int kRowsPerThread = 8;
-
-  // Rows [r, r + n). The kernel overwrites its logits, so without a gradient it works on a copy.
+  // What the tasks share; each writes rows and a copy buffer of its own.
   template <class T>
-  void Block(const Call& call, const TokenRows<T>& rows, int64_t r, int64_t n, T* copy) const {
-    const auto size = static_cast<size_t>(n);
+  struct Chunk {
+    const Sft* self;
+    const Call* call;
+    const TokenRows<T>* rows;
+    std::span<T> copies;  // [n_tasks, kBlock, V], or empty
+    int64_t n_blocks, n_tasks;
+
+    static void RunTask(void* context, int64_t task) {
+      const Chunk& c = *static_cast<const Chunk*>(context);
+      T* copy = c.copies.empty() ? nullptr : c.copies.data() + task * kBlock * c.rows->vocab();
+      const int64_t end = c.n_blocks * (task + 1) / c.n_tasks;
+      for (int64_t b = c.n_blocks * task / c.n_tasks; b < end && !c.call->cancelled(); ++b) {
+        const int64_t first = b * kBlock;
+        c.self->Block(*c.rows, first, std::min(kBlock, c.rows->n_rows() - first), copy);
+      }
+    }
+  };
+
+  // Rows [first, first + n), n <= kBlock.
+  template <class T>
+  void Block(const TokenRows<T>& rows, int64_t first, int64_t n, T* copy) const {
     const int64_t vocab = rows.vocab();
-    T* logits = rows.logits[r];
+    T* logits = rows.logits[first];
     int64_t stride = rows.logits.stride;
     if (copy != nullptr) {
       for (int64_t i = 0; i < n; ++i) {
-        std::memcpy(copy + i * vocab, rows.logits[r + i], static_cast<size_t>(vocab) * sizeof(T));
+        std::copy_n(rows.logits[first + i], vocab, copy + i * vocab);
       }
       logits = copy;
       stride = vocab;
     }
-    const std::span<int64_t> labels = call.Scratch<int64_t>(size);
-    const std::span<T> weight = call.Scratch<T>(size), loss = call.Scratch<T>(size),
-                       entropy = call.Scratch<T>(size);
-    for (size_t i = 0; i < size; ++i) {
-      const size_t row = static_cast<size_t>(r) + i;
-      weight[i] = rows.weight[row];
-      labels[i] = weight[i] == 0 ? -1 : *rows.labels[static_cast<int64_t>(row)];
+    std::array<int64_t, kBlock> labels;
+    std::array<T, kBlock> weight, loss, entropy;
+    for (int64_t i = 0; i < n; ++i) {
+      const auto row = static_cast<size_t>(first + i), at = static_cast<size_t>(i);
+      weight[at] = rows.weight[row];
+      labels[at] = weight[at] == 0 ? -1 : *rows.labels[first + i];
     }
-    if (rows.aux) Accuracy<T>(call, rows, r, n, logits, stride, labels);
-    if (dft_) WeightByProbability<T>(call, logits, stride, vocab, labels, weight);
+    if (rows.aux) Accuracy<T>(rows, first, n, logits, stride, labels.data());
+    if (dft_) WeightByProbability<T>(logits, stride, n, vocab, labels.data(), weight.data());
     const retort_cross_entropy_shape shape = {.rows = n,
                                               .cols = vocab,
                                               .stride = stride,
                                               .label_smoothing = label_smoothing_,
                                               .z_loss = z_loss_};
-    CrossEntropy<T>(shape, logits, labels.data(), weight.data(), loss.data(), nullptr,
-                    rows.aux ? entropy.data() : nullptr, call.n_threads());
+    CrossEntropy<T>(shape, logits, labels.data(), weight.data(), loss.data(),
+                    rows.aux ? entropy.data() : nullptr);
     for (int64_t i = 0; i < n; ++i) {
       const T value = loss[static_cast<size_t>(i)];
-      *rows.loss[r + i] = dft_ ? value * std::exp(-value) : value;
-      if (rows.aux) rows.aux[r + i][0] = entropy[static_cast<size_t>(i)];
+      *rows.loss[first + i] = dft_ ? value * std::exp(-value) : value;
+      if (rows.aux) rows.aux[first + i][0] = entropy[static_cast<size_t>(i)];
     }
   }
 
   template <class T>
-  static void Accuracy(const Call& call, const TokenRows<T>& rows, int64_t r, int64_t n,
-                       const T* logits, int64_t stride, std::span<const int64_t> labels) {
-    const std::span<int32_t> best = call.Scratch<int32_t>(static_cast<size_t>(n));
-    Argmax<T>(logits, stride, n, rows.vocab(), best.data(), call.n_threads());
+  static void Accuracy(const TokenRows<T>& rows, int64_t first, int64_t n, const T* logits,
+                       int64_t stride, const int64_t* labels) {
+    std::array<int32_t, kBlock> best;
+    Argmax<T>(logits, stride, n, rows.vocab(), best.data());
     for (int64_t i = 0; i < n; ++i) {
-      const auto index = static_cast<size_t>(i);
-      rows.aux[r + i][1] = best[index] == labels[index] ? T{1} : T{0};
+      rows.aux[first + i][1] = best[static_cast<size_t>(i)] == labels[i] ? T{1} : T{0};
     }
   }
 
   // d(sg(p) * nll) = p * d nll.
   template <class T>
-  static void WeightByProbability(const Call& call, const T* logits, int64_t stride, int64_t vocab,
-                                  std::span<const int64_t> labels, std::span<T> weight) {
-    const auto n = static_cast<int64_t>(weight.size());
-    const std::span<T> logp = call.Scratch<T>(weight.size());
-    LogP<T>(logits, stride, n, vocab, labels.data(), logp.data(), call.n_threads());
-    for (size_t i = 0; i < weight.size(); ++i) weight[i] *= std::exp(logp[i]);
+  static void WeightByProbability(const T* logits, int64_t stride, int64_t n, int64_t vocab,
+                                  const int64_t* labels, T* weight) {
+    std::array<T, kBlock> logp;
+    LogP<T>(logits, stride, n, vocab, labels, logp.data());
+    for (int64_t i = 0; i < n; ++i) weight[i] *= std::exp(logp[static_cast<size_t>(i)]);
   }
 
   bool dft_;
