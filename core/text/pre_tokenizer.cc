@@ -178,6 +178,7 @@ Status PreTokenizer::Split(bool at_start, Words* words) const {
 }
 
 Status PreTokenizer::ApplySplit(const Step& step, Words* words) {
+  const Deadline deadline(words->text.size());
   words->next.clear();
   for (const Range range : words->ranges) {
     const std::string_view text = words->text.substr(range.begin, range.end - range.begin);
@@ -197,14 +198,14 @@ Status PreTokenizer::ApplySplit(const Step& step, Words* words) {
       continue;
     }
     words->matches.clear();
-    RETORT_RETURN_IF_ERROR(FindMatches(step, text, &words->matches));
+    RETORT_RETURN_IF_ERROR(FindMatches(step, text, deadline, &words->matches));
     EmitPieces(step, range, words);
   }
   words->ranges.swap(words->next);
   return OkStatus();
 }
 
-Status PreTokenizer::FindMatches(const Step& step, std::string_view text,
+Status PreTokenizer::FindMatches(const Step& step, std::string_view text, const Deadline& deadline,
                                  std::vector<Range>* matches) {
   switch (step.kind) {
     case Kind::kKnown:
@@ -214,7 +215,7 @@ Status PreTokenizer::FindMatches(const Step& step, std::string_view text,
         at = end > at ? end : at + CharBytes(text[at]);
       }
       return OkStatus();
-    case Kind::kRegex: return step.regex->FindAll(text, matches);
+    case Kind::kRegex: return step.regex->FindAll(text, deadline, matches);
     case Kind::kString:
     case Kind::kMetaspace:
       for (size_t at = 0; (at = text.find(step.literal, at)) != std::string_view::npos;) {

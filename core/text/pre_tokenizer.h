@@ -67,7 +67,8 @@ class PreTokenizer {
   void AddByteLevel(const json::Value& value);
 
   static Status ApplySplit(const Step& step, Words* words);
-  static Status FindMatches(const Step& step, std::string_view text, std::vector<Range>* matches);
+  static Status FindMatches(const Step& step, std::string_view text, const Deadline& deadline,
+                            std::vector<Range>* matches);
   static void EmitPieces(const Step& step, Range range, Words* words);
   static void ApplyPrefix(const Step& step, bool at_start, Words* words);
   static Result<Behavior> ReadBehavior(std::string_view name);

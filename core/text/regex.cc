@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/base/clock.h"
 #include "core/text/unicode.h"
 
 namespace retort::text {
@@ -208,8 +207,6 @@ struct Walk {
   MatchContext context{pcre2_match_context_create(nullptr)};
   MatchData data;
   JitStack stack;
-  Stopwatch watch;
-  double deadline_seconds = 0;
 };
 
 Status Limit(const std::string& pattern, std::string_view text, const std::string& why) {
@@ -220,7 +217,8 @@ Status Limit(const std::string& pattern, std::string_view text, const std::strin
 
 }  // namespace
 
-Status Regex::FindAll(std::string_view text, std::vector<Range>* matches) const {
+Status Regex::FindAll(std::string_view text, const Deadline& deadline,
+                      std::vector<Range>* matches) const {
   Walk walk;
   walk.data.reset(pcre2_match_data_create(1, nullptr));
   if (!walk.context || !walk.data) return ResourceExhausted("no memory to split a text");
@@ -232,13 +230,12 @@ Status Regex::FindAll(std::string_view text, std::vector<Range>* matches) const 
     walk.stack.reset(pcre2_jit_stack_create(32 * 1024, kJitStackBytes, nullptr));
     pcre2_jit_stack_assign(walk.context.get(), nullptr, walk.stack.get());
   }
-  walk.deadline_seconds = 1.0 + static_cast<double>(text.size()) * 1e-6;
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   uint32_t round = 0;
   for (size_t at = 0; at <= text.size();) {
     const int n = pcre2_match(impl_->code.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK,
                               walk.data.get(), walk.context.get());
-    if (n == PCRE2_ERROR_NOMATCH) return OkStatus();
+    if (n == PCRE2_ERROR_NOMATCH) break;
     if (n < 0) return Limit(pattern_, text, PcreMessage(n));
     const PCRE2_SIZE* span = pcre2_get_ovector_pointer(walk.data.get());
     const bool empty = span[1] <= span[0];
@@ -247,9 +244,10 @@ Status Regex::FindAll(std::string_view text, std::vector<Range>* matches) const 
     if (!repeated) matches->push_back({span[0], std::max(span[0], span[1])});
     at = span[1];
     if (empty) at += at < text.size() ? CharBytes(text[at]) : 1;
-    if (++round % 64 == 0 && walk.watch.Seconds() > walk.deadline_seconds) {
-      return Limit(pattern_, text, "the time limit of 1 s and 1 s per MB has passed");
-    }
+    if (++round % 64 == 0 && deadline.passed()) break;
+  }
+  if (deadline.passed()) {
+    return Limit(pattern_, text, "the time limit of 1 s and 1 s per MB has passed");
   }
   return OkStatus();
 }

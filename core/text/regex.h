@@ -9,12 +9,24 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/clock.h"
 #include "core/base/status.h"
 
 namespace retort::text {
 
 struct Range {
   size_t begin = 0, end = 0;
+};
+
+// Time for one text, however many pieces of it a pattern sees: 1 s and 1 s per MB.
+class Deadline {
+ public:
+  explicit Deadline(size_t text_bytes) : seconds_(1.0 + static_cast<double>(text_bytes) * 1e-6) {}
+  bool passed() const { return watch_.Seconds() > seconds_; }
+
+ private:
+  Stopwatch watch_;
+  double seconds_;
 };
 
 class Regex {
@@ -28,7 +40,8 @@ class Regex {
 
   // Appends all matches in `text` (valid UTF-8), left to right, not overlapping. Over a limit of
   // docs/reliability: RESOURCE_EXHAUSTED that names the pattern. Thread-safe.
-  Status FindAll(std::string_view text, std::vector<Range>* matches) const;
+  Status FindAll(std::string_view text, const Deadline& deadline,
+                 std::vector<Range>* matches) const;
   const std::string& pattern() const { return pattern_; }
 
  private:

@@ -68,6 +68,22 @@ TEST(TokenizerJson, IdsMustBeSmallUniqueIntegers) {
   ExpectRejected({.vocab = R"("a":"0","b":1,"ab":2)"}, "ids are integers from 0");
 }
 
+TEST(TokenizerJson, LoneSurrogatesAreRejected) {
+  EXPECT_FALSE(Load({.vocab = R"("\ud800":0,"b":1,"ab":2)"}).ok());
+}
+
+// SmolLM2's vocabulary lacks bytes that no UTF-8 text has, and some others: they give no token.
+TEST(TokenizerJson, AByteThatIsNoTokenGivesNoId) {
+  const std::string byte_level =
+      R"(,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":false})";
+  const auto loaded = Load({.rest = byte_level});
+  ASSERT_TRUE(loaded.ok());
+  EXPECT_EQ((*loaded)->Encode("acb").value(), (std::vector<int32_t>{2}));  // as HF: "ab" joins
+  const auto unknown = Load(
+      {.vocab = R"("a":0,"b":1,"ab":2,"?":3)", .model = R"(,"unk_token":"?")", .rest = byte_level});
+  EXPECT_EQ((*unknown)->Encode("acb").value(), (std::vector<int32_t>{0, 3, 1}));
+}
+
 TEST(TokenizerJson, GapsAreAllowed) {
   const auto loaded = Load({.vocab = R"("a":0,"b":7,"ab":20)"});
   ASSERT_TRUE(loaded.ok());

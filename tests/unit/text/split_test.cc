@@ -45,7 +45,7 @@ TEST_P(Scanner, FindsTheMatchesOfPcre2) {
   for (uint64_t seed = 0; seed < 4000; ++seed) {
     const std::string text = RandomText(seed);
     std::vector<Range> expected;
-    ASSERT_TRUE(regex->FindAll(text, &expected).ok());
+    ASSERT_TRUE(regex->FindAll(text, Deadline(text.size()), &expected).ok());
     std::vector<Range> found;
     for (size_t at = 0; at < text.size();) {
       const size_t end = MatchAt(known, text, at);
@@ -70,7 +70,8 @@ std::vector<std::string> Matches(std::string_view pattern, std::string_view text
   std::vector<Range> ranges;
   const auto regex = Regex::Compile(pattern);
   EXPECT_TRUE(regex.ok()) << regex.status().ToString();
-  if (!regex.ok() || !regex->FindAll(text, &ranges).ok()) return {"(failed)"};
+  if (!regex.ok() || !regex->FindAll(text, Deadline(text.size()), &ranges).ok())
+    return {"(failed)"};
   for (const Range r : ranges) out.emplace_back(text.substr(r.begin, r.end - r.begin));
   return out;
 }
@@ -106,7 +107,7 @@ TEST(Regex, ExponentialPatternEndsInAnError) {
   const auto regex = Regex::Compile("(a+)+$");
   ASSERT_TRUE(regex.ok());
   std::vector<Range> matches;
-  const Status status = regex->FindAll(std::string(40, 'a') + "b", &matches);
+  const Status status = regex->FindAll(std::string(40, 'a') + "b", Deadline(41), &matches);
   EXPECT_EQ(status.code(), Code::kResourceExhausted) << status.ToString();
   EXPECT_NE(status.message().find("(a+)+$"), std::string::npos);
 }
@@ -115,7 +116,7 @@ TEST(Regex, OneMegabyteOfSpacesIsNoHarm) {
   std::vector<Range> matches;
   const auto regex = Regex::Compile("\\s+(?!\\S)|\\s+|x");
   ASSERT_TRUE(regex.ok());
-  EXPECT_TRUE(regex->FindAll(std::string(1 << 20, ' ') + "x", &matches).ok());
+  EXPECT_TRUE(regex->FindAll(std::string(1 << 20, ' ') + "x", Deadline(1 << 20), &matches).ok());
   EXPECT_EQ(matches.size(), 3U);
 }
 
