@@ -1,0 +1,115 @@
+// Sessions: where plugins and the engine are looked for, models opened once, families matched.
+// SPDX-License-Identifier: Apache-2.0
+#include "host/session/session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace retort::host {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string Fixture(const std::string& name) {
+  return std::string(RETORT_SOURCE_DIR) + "/tests/fixtures/" + name;
+}
+
+Session WithBuiltins() { return Session({.plugin_dir = RETORT_BUILTIN_DIR, .engine_path = ""}); }
+
+TEST(SessionPlugins, AMissingFolderIsNamed) {
+  Session session({.plugin_dir = "/nowhere/plugins", .engine_path = ""});
+  EXPECT_THAT(session.EnsurePlugins().message(), HasSubstr("/nowhere/plugins"));
+}
+
+TEST(SessionPlugins, TheEnvironmentNamesTheFolderAndMoreFiles) {
+  setenv("RETORT_PLUGIN_DIR", "/nowhere/env", 1);
+  Session lost({.plugin_dir = "", .engine_path = ""});
+  EXPECT_THAT(lost.EnsurePlugins().message(), HasSubstr("/nowhere/env"));
+  unsetenv("RETORT_PLUGIN_DIR");
+
+  setenv("RETORT_PLUGIN_PATH", ":/nowhere/libmine.so", 1);
+  Session session = WithBuiltins();
+  const Status status = session.EnsurePlugins();
+  unsetenv("RETORT_PLUGIN_PATH");
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("RETORT_PLUGIN_PATH"), HasSubstr("libmine.so")));
+}
+
+TEST(SessionEngine, AMissingLibraryIsNamedWithTheLinkersReason) {
+  Session session({.plugin_dir = RETORT_BUILTIN_DIR, .engine_path = "/nowhere/libengine.so"});
+  const auto engine = session.Engine();
+  EXPECT_EQ(engine.status().code(), Code::kFailedPrecondition);
+  EXPECT_THAT(engine.status().message(),
+              AllOf(HasSubstr("/nowhere/libengine.so"), HasSubstr("cannot open shared object")));
+}
+
+TEST(SessionEngine, AnotherLibraryIsNoEngine) {
+  Session session({.plugin_dir = RETORT_BUILTIN_DIR, .engine_path = RETORT_NO_ENGINE});
+  EXPECT_THAT(session.Engine().status().message(), HasSubstr("retort_engine_create"));
+}
+
+TEST(SessionModels, AModelIsOpenedOncePerChatFormat) {
+  Session session = WithBuiltins();
+  const auto first = session.OpenModel(Fixture("llama"));
+  ASSERT_TRUE(first.ok()) << first.status().ToString();
+  EXPECT_EQ(*first, session.OpenModel(Fixture("llama"), "auto").value());
+  const auto other = session.OpenModel(Fixture("llama"), "qwen3");
+  ASSERT_TRUE(other.ok()) << other.status().ToString();
+  EXPECT_NE(*first, *other);
+  EXPECT_EQ((*other)->chat->name(), "qwen3");
+}
+
+TEST(SessionModels, EveryStopIdIsFoundOnce) {
+  Session session = WithBuiltins();
+  const auto model = session.OpenModel(Fixture("llama"));
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  // generation_config.json says [2, 0]; config.json, the tokenizer and the turn's end say 2 again.
+  EXPECT_THAT((*model)->stop_ids, ElementsAre(2, 0));
+}
+
+TEST(SessionModels, AnUnknownChatFormatIsToldToWhoeverNeedsIt) {
+  Session session = WithBuiltins();
+  const auto model = session.OpenModel(Fixture("llama"), "no_such_format");
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  EXPECT_FALSE((*model)->chat.has_value());
+  EXPECT_THAT((*model)->chat_status.message(), HasSubstr("no_such_format"));
+}
+
+TEST(SessionModels, APathThatIsNoModelIsAnError) {
+  Session session = WithBuiltins();
+  EXPECT_THAT(session.OpenModel("/nowhere/model").status().message(), HasSubstr("/nowhere/model"));
+}
+
+TEST(SessionGraph, TheFamilyThatKnowsTheConfigWritesIt) {
+  Session session = WithBuiltins();
+  for (const char* name : {"llama", "qwen2", "qwen3"}) {
+    const auto model = session.OpenModel(Fixture(name));
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    const auto graph = session.BuildGraph(*(*model)->source);
+    ASSERT_TRUE(graph.ok()) << graph.status().ToString();
+    EXPECT_EQ(graph->family, name);
+    EXPECT_EQ(graph->vocab(), 512);
+  }
+}
+
+TEST(SessionGraph, AnUnknownArchitectureNamesTheTypeAndTheFamilies) {
+  Session session = WithBuiltins();
+  const auto graph = session.BuildGraph(std::string(R"({"model_type": "mamba9"})"));
+  EXPECT_THAT(graph.status().message(),
+              AllOf(HasSubstr("mamba9"), HasSubstr("llama"), HasSubstr("qwen3")));
+}
+
+TEST(SessionThreads, APipelinesWishCountsUnlessTheOptionsSayMore) {
+  Session open({.plugin_dir = "", .engine_path = ""});
+  open.PreferThreads(1);
+  EXPECT_EQ(open.n_threads(), 1);
+  Session fixed({.plugin_dir = "", .engine_path = "", .n_threads = 2});
+  fixed.PreferThreads(1);
+  EXPECT_EQ(fixed.n_threads(), 2);
+}
+
+}  // namespace
+}  // namespace retort::host
