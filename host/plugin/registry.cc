@@ -183,7 +183,7 @@ Result<const PluginInfo*> PluginRegistry::Find(std::string_view kind, std::strin
   const std::vector<std::string> known = impl_->IdsOf(kind);
   const std::optional<std::string> nearest = json::Nearest(id, known);
   return NotFound("no " + std::string(kind) + " plugin \"" + std::string(id) + "\"" +
-                  (nearest ? ", did you mean \"" + *nearest + "\"?" : "") +
+                  (nearest ? ", did you mean \"" + *nearest + "\"?" : ".") +
                   " There are: " + JoinWords(known) +
                   ". Load others with --plugin FILE.so or the pipeline's \"plugins\"");
 }

@@ -74,8 +74,8 @@ typedef struct retort_token_loss_args {
   retort_tensor* logits; /* [R,V] f32 (bf16, f64 by spec flag); inner stride 1. With WANT_GRAD out:
                             overwritten by weight * dloss/dlogits, else read-only */
   const retort_tensor* labels; /* [R] i64, 0 <= label < V wherever weight is not 0 */
-  const retort_tensor* weight; /* [R] f32 (f64 with f64 logits), may be negative. 0: the row's
-                                  gradient is exactly 0 and its loss and aux are ignored */
+  const retort_tensor* weight; /* [R] f32 (beside f64 logits f32 or f64), may be negative. 0:
+                                  the row's gradient is exactly 0, its loss and aux are ignored */
   const retort_tensor* teacher_logits; /* [R,V] or NULL */
   const retort_tensor* teacher_ids;    /* [R,K] i32, unused: -1; or NULL */
   const retort_tensor* teacher_logp;   /* [R,K] f32 */
