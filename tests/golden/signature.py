@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -57,7 +58,7 @@ def signature(run):
 
 def libtorch_version(retort):
     out = subprocess.run([retort, "doctor", "--json"], check=True, capture_output=True, text=True).stdout
-    return json.loads(out.splitlines()[0])["libtorch"]
+    return re.search(r"LibTorch ([0-9.]+)", json.loads(out.splitlines()[0])["engine"]).group(1)
 
 
 def main():
