@@ -1,6 +1,6 @@
-// In a file of its own: where the compiler sees both a new expression and these
-// bodies it takes malloc and free for a mismatch. SPDX-License-Identifier:
-// Apache-2.0
+// In a file of its own: where the compiler sees both a new expression and these bodies it takes
+// malloc and free for a mismatch.
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/engine/count_allocations.h"
 
 #include <atomic>

@@ -1,5 +1,5 @@
-// Counts the program's C++ allocations (LibTorch's and ours alike) between two
-// points. SPDX-License-Identifier: Apache-2.0
+// Counts the program's C++ allocations (LibTorch's and ours alike) between two points.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
-// A small decoder with everything that Llama, Qwen2 and Qwen3 need at once
-// (grouped heads, biases, head norms, tied or separate head), random weights in
-// f32 or f64, random packed documents, and a cross-entropy loss written out
-// plainly behind the C table. SPDX-License-Identifier: Apache-2.0
+// A small decoder with everything that Llama, Qwen2 and Qwen3 need at once (grouped heads, biases,
+// head norms, tied or separate head), random weights in f32 or f64, random packed documents, and
+// a cross-entropy loss written out plainly behind the C table.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <gtest/gtest.h>
