@@ -12,7 +12,7 @@ void SkinnyGemm(GemmArgs<S> a, int n_threads) noexcept {
   s.w_stride = OrElse(s.w_stride, s.i);
   s.y_stride = OrElse(s.y_stride, s.o);
   if (s.m <= 0) return;
-  auto* const kernel = ActiveTable<S>().gemm_outputs;
+  auto* const kernel = s.m <= kFewRows ? FewRows<S>().gemm_outputs : ActiveTable<S>().gemm_outputs;
   Split(s.o, 16, s.m * s.o * s.i, n_threads,
         [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
 }

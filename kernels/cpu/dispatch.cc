@@ -57,6 +57,12 @@ std::atomic<int>& CurrentLevel() noexcept {
 
 const Tables& Active() noexcept { return TableOf(CurrentLevel().load(std::memory_order_relaxed)); }
 
+template <>
+const Table<float>& FewRows<float>() noexcept {
+  const int level = CurrentLevel().load(std::memory_order_relaxed);
+  return TableOf(level < RETORT_KERNELS_AVX2 ? level : RETORT_KERNELS_AVX2).f32;
+}
+
 }  // namespace retort::kernels
 
 extern "C" {

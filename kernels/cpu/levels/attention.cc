@@ -150,7 +150,7 @@ void AttentionBlock(const retort_attention_shape& shape, const retort_attention_
                .w_stride = shape.kv_row_stride,
                .y_stride = kK,
                .cols = dim,
-               .ahead = 0},
+               .streams = false},
               s.rows, keys);
     for (int64_t r = 0; r < s.rows; ++r) {
       if (!SoftmaxRow(shape, tile, r, &s)) memset(s.p + r * kK, 0, kK * sizeof(float));
