@@ -28,7 +28,7 @@ build: setup
 	@cmake --build $(BUILD) -j $(JOBS)
 
 test: build ## builds and runs every test, lint included
-	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	@OMP_WAIT_POLICY=passive ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
 demo: build ## the example pipeline: a model's own chains of thought, filtered, trained on, compared
 	@$(RETORT) run examples/smollm2_gsm8k/pipeline.json --set vars.model=$(SMOLLM2) $(DEMO_FLAGS)

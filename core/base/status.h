@@ -60,7 +60,9 @@ inline Status OkStatus() { return {}; }
 inline Status InvalidArgument(std::string m) { return {Code::kInvalidArgument, std::move(m)}; }
 inline Status NotFound(std::string m) { return {Code::kNotFound, std::move(m)}; }
 inline Status AlreadyExists(std::string m) { return {Code::kAlreadyExists, std::move(m)}; }
-inline Status FailedPrecondition(std::string m) { return {Code::kFailedPrecondition, std::move(m)}; }
+inline Status FailedPrecondition(std::string m) {
+  return {Code::kFailedPrecondition, std::move(m)};
+}
 inline Status ResourceExhausted(std::string m) { return {Code::kResourceExhausted, std::move(m)}; }
 inline Status Unimplemented(std::string m) { return {Code::kUnimplemented, std::move(m)}; }
 inline Status OutOfRange(std::string m) { return {Code::kOutOfRange, std::move(m)}; }
@@ -85,7 +87,7 @@ class __attribute__((visibility("default"))) Error : public std::exception {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                      // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}  // NOLINT: implicit by design
   Result(Status status) : status_(std::move(status)) { assert(!status_.ok()); }  // NOLINT
 
   bool ok() const { return value_.has_value(); }
@@ -112,8 +114,8 @@ class [[nodiscard]] Result {
 #define RETORT_CONCAT_INNER(a, b) a##b
 #define RETORT_CONCAT(a, b) RETORT_CONCAT_INNER(a, b)
 
-#define RETORT_RETURN_IF_ERROR(expr)                           \
-  do {                                                         \
+#define RETORT_RETURN_IF_ERROR(expr)                                                           \
+  do {                                                                                         \
     if (::retort::Status retort_status_ = (expr); !retort_status_.ok()) return retort_status_; \
   } while (false)
 
