@@ -19,14 +19,15 @@ constexpr unsigned kLenientFlags =
     kFlags | rapidjson::kParseCommentsFlag | rapidjson::kParseTrailingCommasFlag;
 
 // What the reader reads from. Not rapidjson::StringStream: of that the reader works on a local
-// copy, and the handler could not ask how far it is.
+// copy, and the handler could not ask how far it is; and it takes whole UTF-8 characters without
+// looking, also past the end. This one gives NULs there, at which the reader stops.
 class Stream {
  public:
   using Ch = char;
-  explicit Stream(const std::string& text) : begin_(text.c_str()), at_(begin_) {}
-  Ch Peek() const { return *at_; }
-  Ch Take() { return *at_++; }
-  size_t Tell() const { return static_cast<size_t>(at_ - begin_); }
+  explicit Stream(std::string_view text) : text_(text) {}
+  Ch Peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
+  Ch Take() { return at_ < text_.size() ? text_[at_++] : '\0'; }
+  size_t Tell() const { return at_; }
   // Of in-situ parsing, which is not used.
   Ch* PutBegin() { return nullptr; }
   void Put(Ch) {}
@@ -34,7 +35,8 @@ class Stream {
   size_t PutEnd(Ch*) { return 0; }
 
  private:
-  const char *begin_, *at_;  // the text ends with a NUL, at which the reader stops
+  std::string_view text_;
+  size_t at_ = 0;
 };
 
 // Receives the reader's events. Each returns false after setting `error` and `error_pos`.
