@@ -1,7 +1,8 @@
 // Answers prompts: continuous batching over decode slots with a KV cache, on the graph and weights
 // of an Inference. One call is one run: memory for cache and logits is taken at its start.
 // A sample's tokens depend only on (weights, prompt, params, seed, uid, index): prompts are
-// prefilled one by one, decode rows go through batch-invariant kernels.
+// prefilled one by one, decode rows go through batch-invariant kernels (up to ops::kSkinnyRows
+// slots; beyond, up to rounding).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
