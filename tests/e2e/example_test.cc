@@ -72,5 +72,26 @@ TEST(DemoPipeline, PlanNamesEveryStageAndRunsNothing) {
   EXPECT_FALSE(fs::exists(folder + "/run"));
 }
 
+// Needs the libraries that the test sdk_outside built against the installed SDK.
+TEST(OutsidePlugins, PipelineUsesThemByPath) {
+  const std::string folder = ScratchFolder("outside");
+  const Outcome run =
+      RunRetort({"run", RETORT_SOURCE_DIR "/examples/outside_plugins/pipeline.json", "--profile",
+                 "tiny", "--set", "output=" + folder, "--set", "vars.plugins=" RETORT_OUTSIDE_DIR});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const auto samples = ReadLines(folder + "/write/samples.jsonl");
+  const auto kept = ReadLines(folder + "/pick/kept.jsonl");
+  const auto dropped = ReadLines(folder + "/pick/audit.jsonl");
+  ASSERT_EQ(samples.size(), 8U);
+  EXPECT_EQ(kept.size() + dropped.size(), samples.size());
+  for (const auto& line : kept) {
+    const double score = line.root()["rewards"]["mentions"].DoubleOr(-1);
+    const std::string completion(line.root()["completion"].StringOr(""));
+    const int n_found = static_cast<int>(completion.find("the") != std::string::npos) +
+                        static_cast<int>(completion.find('=') != std::string::npos);
+    EXPECT_EQ(score, n_found / 2.0) << completion;
+  }
+}
+
 }  // namespace
 }  // namespace retort::golden
