@@ -44,6 +44,13 @@ Status WriteEngine(Session& session, json::Writer& writer) {
   return OkStatus();
 }
 
+// Our own JSON again, indented to where it goes.
+void CopyText(json::Writer& writer, std::string_view key, const std::string& json) {
+  const Result<json::Document> document = json::Document::Parse(json, key);
+  writer.Key(key);
+  document.ok() ? writer.Copy(document->root()) : writer.Null();
+}
+
 void WritePlugins(Session& session, const PipelineConfig& config, json::Writer& writer) {
   writer.Key("plugins").BeginObject();
   std::vector<std::string> seen;
@@ -71,8 +78,8 @@ Status WriteRunInfo(Session& session, const PipelineConfig& config, const RunFol
   WriteMachine(writer);
   if (with_engine) RETORT_RETURN_IF_ERROR(WriteEngine(session, writer));
   WritePlugins(session, config, writer);
-  writer.Key("config").Raw(config.resolved_json);
-  if (!report_json.empty()) writer.Key("report").Raw(report_json);
+  CopyText(writer, "config", config.resolved_json);
+  if (!report_json.empty()) CopyText(writer, "report", report_json);
   writer.EndObject();
   const std::string path = io::Join(folder.path(), "run.json");
   return io::DurableWrite(folder.fs(), path, writer.Take() + "\n").status();

@@ -135,7 +135,10 @@ class TaskScorer {
   Status Add(const MetricSpec& metric) {
     if (metric.name == "loglik") return AddLogLikelihood(metric.column);
     if (metric.name == "pass@1") {
-      AddRow("pass@1", Mean(PerPrompt(table_, samples_, 0, true)));
+      Estimate share = Mean(PerPrompt(table_, samples_, 0, true));
+      share.low = std::max(0.0, share.low);
+      share.high = std::min(1.0, share.high);
+      AddRow("pass@1", share);
     } else if (metric.name == "mean_length") {
       std::vector<double> lengths;
       for (const data::Sample& sample : samples_) {

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/config/schema_parts.h"
+
+namespace retort::host {
+
+using enum KeyKind;
+
+static const ObjectSpec& Chat() {
+  static const ObjectSpec spec = {
+      .title = "chat",
+      .keys = {{.name = "enabled",
+                .kind = kBool,
+                .fallback = "true",
+                .summary = "a prompt becomes the user message where the model has a template"},
+               {.name = "system",
+                .kind = kString,
+                .fallback = "\"\"",
+                .summary = "system message; empty: the template's own"}},
+      .switch_key = "enabled"};
+  return spec;
+}
+
+static const ObjectSpec& Sampling() {
+  static const ObjectSpec spec = {
+      .title = "sampling",
+      .keys = {{.name = "temperature",
+                .kind = kNumber,
+                .fallback = "1.0",
+                .summary = "0: greedy, the lowest id on ties",
+                .min = 0,
+                .max = 100},
+               {.name = "top_k", .kind = kInt, .fallback = "0", .summary = "0: off", .min = 0},
+               {.name = "top_p",
+                .kind = kNumber,
+                .fallback = "1.0",
+                .summary = "1: off",
+                .min = 1e-9,
+                .max = 1},
+               {.name = "max_tokens",
+                .kind = kInt,
+                .fallback = "256",
+                .summary = "tokens of a completion, the prefix included",
+                .min = 1,
+                .max = 1e6},
+               {.name = "min_tokens",
+                .kind = kInt,
+                .fallback = "0",
+                .summary = "stop tokens are not sampled before",
+                .min = 0,
+                .max = 1e6},
+               {.name = "stop",
+                .kind = kList,
+                .fallback = "[]",
+                .summary = "texts that end a completion (and are cut from it)"}}};
+  return spec;
+}
+
+const ObjectSpec& RewardEntrySpec() {
+  static const ObjectSpec spec = {
+      .title = "a reward entry",
+      .keys = {{.name = "plugin",
+                .kind = kString,
+                .summary = "id of a reward plugin",
+                .required = true},
+               {.name = "name", .kind = kString, .summary = "of its column, instead of the id"},
+               {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"},
+               {.name = "weight",
+                .kind = kNumber,
+                .fallback = "1.0",
+                .summary = "in the weighted sum",
+                .min = -1e9,
+                .max = 1e9},
+               {.name = "on_error",
+                .kind = kString,
+                .fallback = "\"skip\"",
+                .summary = "a sample that can't be measured: left out, or the stage fails",
+                .choices = "skip|fail"},
+               {.name = "max_error_rate",
+                .kind = kNumber,
+                .fallback = "0.01",
+                .summary = "share of errors above which the stage fails",
+                .min = 0,
+                .max = 1}},
+      .shorthand = "plugin",
+      .reserved = {"isolate", "timeout_ms", "gate", "model", "at", "reduce"}};
+  return spec;
+}
+
+const ObjectSpec& FilterEntrySpec() {
+  static const ObjectSpec spec = {
+      .title = "a filter entry",
+      .keys = {{.name = "plugin",
+                .kind = kString,
+                .summary = "id of a filter plugin",
+                .required = true},
+               {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"},
+               {.name = "rewards",
+                .kind = kList,
+                .fallback = "[]",
+                .summary = "scored first and handed to the filter",
+                .item = kObject,
+                .object = &RewardEntrySpec()},
+               {.name = "name", .kind = kString, .summary = "in the audit, instead of the id"},
+               {.name = "on_error",
+                .kind = kString,
+                .fallback = "\"skip\"",
+                .summary = "a sample that can't be judged: dropped as such, or the stage fails",
+                .choices = "skip|fail"},
+               {.name = "max_error_rate",
+                .kind = kNumber,
+                .fallback = "0.01",
+                .summary = "share of errors above which the stage fails",
+                .min = 0,
+                .max = 1}},
+      .shorthand = "plugin",
+      .reserved = {"isolate", "timeout_ms"}};
+  return spec;
+}
+
+const ObjectSpec& LossEntrySpec() {
+  static const ObjectSpec spec = {
+      .title = "a loss entry",
+      .keys =
+          {{.name = "plugin", .kind = kString, .summary = "id of a loss plugin", .required = true},
+           {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"},
+           {.name = "weight",
+            .kind = kNumber,
+            .fallback = "1.0",
+            .summary = "in the sum",
+            .min = -1e9,
+            .max = 1e9}},
+      .shorthand = "plugin"};
+  return spec;
+}
+
+static const ObjectSpec& OptimizerSpec() {
+  static const ObjectSpec spec = {
+      .title = "optimizer",
+      .keys = {{.name = "plugin",
+                .kind = kString,
+                .summary = "id of an optimizer plugin",
+                .required = true},
+               {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"}},
+      .shorthand = "plugin"};
+  return spec;
+}
+
+static const ObjectSpec& Mixture() {
+  static const ObjectSpec spec = {.title = "a data entry",
+                                  .keys = {{.name = "data",
+                                            .kind = kString,
+                                            .summary = "a name of the data section, or @stage",
+                                            .required = true},
+                                           {.name = "weight",
+                                            .kind = kNumber,
+                                            .fallback = "1.0",
+                                            .summary = "how often each record counts per epoch",
+                                            .min = 1e-6,
+                                            .max = 1000},
+                                           {.name = "limit",
+                                            .kind = kInt,
+                                            .fallback = "0",
+                                            .summary = "first n; 0: all",
+                                            .min = 0}},
+                                  .shorthand = "data"};
+  return spec;
+}
+
+KeySpec NameKey() {
+  return {
+      .name = "name", .kind = kString, .summary = "of the stage and its folder", .required = true};
+}
+KeySpec KindKey() {
+  return {.name = "kind",
+          .kind = kString,
+          .summary = "generate, filter, sft or eval",
+          .required = true};
+}
+KeySpec DataKey() {
+  return {.name = "data",
+          .kind = kList,
+          .summary = "a name of the data section, @stage, or a list of such with weights",
+          .required = true,
+          .item = kObject,
+          .object = &Mixture()};
+}
+KeySpec LimitKey() {
+  return {.name = "limit",
+          .kind = kInt,
+          .fallback = "0",
+          .summary = "first n records; 0: all",
+          .min = 0};
+}
+KeySpec ChatKey() {
+  return {.name = "chat",
+          .kind = kObject,
+          .fallback = "{}",
+          .summary = "false: prompts are taken verbatim",
+          .object = &Chat()};
+}
+KeySpec PrefixKey(const char* summary) {
+  return {.name = "prefix", .kind = kString, .fallback = "\"\"", .summary = summary};
+}
+KeySpec SamplingKey(const char* fallback) {
+  return {.name = "sampling",
+          .kind = kObject,
+          .fallback = fallback,
+          .summary = "how completions are drawn",
+          .object = &Sampling()};
+}
+KeySpec BatchSlots() {
+  return {.name = "max_batch",
+          .kind = kInt,
+          .fallback = "16",
+          .summary = "sequences decoded together; no effect on the result",
+          .min = 1,
+          .max = 4096};
+}
+
+static const ObjectSpec& Schedule() {
+  static const ObjectSpec spec = {
+      .title = "schedule",
+      .keys = {{.name = "kind",
+                .kind = kString,
+                .fallback = "\"cosine_with_min_lr\"",
+                .summary = "of the learning rate over the steps",
+                .choices = "constant|constant_with_warmup|linear|cosine|cosine_with_min_lr|wsd"},
+               {.name = "warmup_ratio",
+                .kind = kNumber,
+                .fallback = "0.03",
+                .summary = "share of the steps",
+                .min = 0,
+                .max = 1},
+               {.name = "warmup_steps",
+                .kind = kInt,
+                .fallback = "-1",
+                .summary = "instead of warmup_ratio; -1: by ratio",
+                .min = -1},
+               {.name = "min_lr_ratio",
+                .kind = kNumber,
+                .fallback = "0.1",
+                .summary = "floor of cosine_with_min_lr and wsd",
+                .min = 0,
+                .max = 1},
+               {.name = "decay_steps",
+                .kind = kInt,
+                .fallback = "-1",
+                .summary = "of wsd; -1: a tenth of the steps",
+                .min = -1},
+               {.name = "decay_type",
+                .kind = kString,
+                .fallback = "\"cosine\"",
+                .summary = "of wsd",
+                .choices = "cosine|linear|1-sqrt"}},
+      .shorthand = "kind"};
+  return spec;
+}
+
+static const ObjectSpec& Batch() {
+  static const ObjectSpec spec = {.title = "batch",
+                                  .keys = {{.name = "per_device",
+                                            .kind = kInt,
+                                            .fallback = "1",
+                                            .summary = "packed rows of a micro-batch",
+                                            .min = 1,
+                                            .max = 1e6},
+                                           {.name = "accumulation",
+                                            .kind = kInt,
+                                            .fallback = "1",
+                                            .summary = "micro-batches of a step",
+                                            .min = 1,
+                                            .max = 1e6}}};
+  return spec;
+}
+
+// What a stage that trains is given, apart from its data.
+std::vector<KeySpec> TrainingKeys() {
+  return {
+      {.name = "optimizer",
+       .kind = kObject,
+       .fallback = "{\"plugin\":\"adamw\"}",
+       .summary = "plugin and its config",
+       .object = &OptimizerSpec()},
+      {.name = "learning_rate",
+       .kind = kNumber,
+       .fallback = "2e-5",
+       .summary = "at its peak",
+       .min = 0,
+       .max = 100},
+      {.name = "weight_decay",
+       .kind = kNumber,
+       .summary = "decoupled, of matrices; instead of the optimizer's config",
+       .min = 0,
+       .max = 100},
+      {.name = "schedule",
+       .kind = kObject,
+       .fallback = "{}",
+       .summary = "of the learning rate",
+       .object = &Schedule()},
+      {.name = "epochs",
+       .kind = kNumber,
+       .fallback = "1.0",
+       .summary = "passes over the data",
+       .min = 1e-6,
+       .max = 1e6},
+      {.name = "max_steps",
+       .kind = kInt,
+       .fallback = "-1",
+       .summary = "instead of epochs; -1: by epochs",
+       .min = -1},
+      {.name = "batch_tokens",
+       .kind = kInt,
+       .summary = "tokens of a step (16384 without batch)",
+       .min = 1},
+      {.name = "batch", .kind = kObject, .summary = "instead of batch_tokens", .object = &Batch()},
+      {.name = "micro_batch_tokens",
+       .kind = kInt,
+       .fallback = "0",
+       .summary = "tokens that pass through the model together; 0: max_length",
+       .min = 0},
+      {.name = "max_grad_norm",
+       .kind = kNumber,
+       .fallback = "1.0",
+       .summary = "0: no clipping",
+       .min = 0},
+      {.name = "recompute",
+       .kind = kInt,
+       .fallback = "0",
+       .summary = "level of what backward computes again: 0 nothing",
+       .min = 0,
+       .max = 2}};
+}
+
+std::vector<KeySpec> KeepingKeys() {
+  return {{.name = "on_nonfinite",
+           .kind = kString,
+           .fallback = "\"stop\"",
+           .summary = "a loss or gradient that is no number",
+           .choices = "stop"},
+          {.name = "logging_steps",
+           .kind = kInt,
+           .fallback = "10",
+           .summary = "steps between lines of metrics.jsonl",
+           .min = 1},
+          {.name = "save_steps",
+           .kind = kInt,
+           .fallback = "500",
+           .summary = "steps between checkpoints; 0: the last one alone",
+           .min = 0},
+          {.name = "save_total_limit",
+           .kind = kInt,
+           .fallback = "2",
+           .summary = "checkpoints kept; 0: all",
+           .min = 0}};
+}
+
+}  // namespace retort::host

@@ -1,0 +1,28 @@
+// Tables that several others are made of: entries of chains, how text is made, how training goes.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "host/pipeline/config/schema.h"
+
+namespace retort::host {
+
+const ObjectSpec& RewardEntrySpec();  // an entry of `rewards`
+const ObjectSpec& FilterEntrySpec();  // an entry of `filters`
+const ObjectSpec& LossEntrySpec();    // an entry of `loss`
+
+// Keys that kinds of stages share.
+KeySpec NameKey();
+KeySpec KindKey();
+KeySpec DataKey();
+KeySpec LimitKey();
+KeySpec ChatKey();
+KeySpec PrefixKey(const char* summary);
+KeySpec SamplingKey(const char* fallback);
+KeySpec BatchSlots();
+
+std::vector<KeySpec> TrainingKeys();  // optimizer, schedule, sizes of a step
+std::vector<KeySpec> KeepingKeys();   // what is logged and saved, and when it ends
+
+}  // namespace retort::host
