@@ -1,6 +1,6 @@
-// Boost.DLL opens with RTLD_NOW | RTLD_LOCAL and never deep-bind; the handle is kept for life.
-// The floating-point environment is restored afterwards: a library linked with -ffast-math sets
-// flush-to-zero for the whole thread when it is mapped.
+// Boost.DLL opens with RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE and never deep-bind: closing the
+// handle unloads nothing. The floating-point environment is restored afterwards: a library linked
+// with -ffast-math sets flush-to-zero for the whole thread when it is mapped.
 // SPDX-License-Identifier: Apache-2.0
 #include "host/plugin/loader.h"
 
@@ -13,7 +13,6 @@
 #include <cfenv>
 #include <cstddef>
 #include <cstring>
-#include <memory>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -102,20 +101,20 @@ Result<const retort_entry*> OpenAndAsk(const std::string& path) {
   const KeepFloatingPointMode keep;
   namespace dll = boost::dll;
   boost::dll::fs::error_code failed;
-  auto library = std::make_unique<dll::shared_library>();
+  const auto keep_for_life = static_cast<dll::load_mode::type>(RTLD_NODELETE);
+  dll::shared_library library;
   dlerror();  // forget older texts
-  library->load(path, failed, dll::load_mode::rtld_now | dll::load_mode::rtld_local);
-  if (failed || !library->is_loaded()) {
+  library.load(path, failed, dll::load_mode::rtld_now | dll::load_mode::rtld_local | keep_for_life);
+  if (failed || !library.is_loaded()) {
     const char* text = dlerror();
     return InvalidArgument("plugin " + path + ": the system can't open it: " +
                            (text != nullptr ? text : failed.message()));
   }
-  const dll::shared_library& kept = *library.release();  // for life
-  if (!kept.has(std::string(kSymbol))) {
+  if (!library.has(std::string(kSymbol))) {
     return InvalidArgument("plugin " + path + ": no retort plugin, it does not export " +
                            std::string(kSymbol) + "; build it with retort_add_plugin()");
   }
-  const auto ask = kept.get<const retort_entry*()>(std::string(kSymbol));
+  const auto ask = library.get<const retort_entry*()>(std::string(kSymbol));
   return ask();
 }
 
