@@ -185,7 +185,10 @@ Outcome RunCommand(std::string_view name, std::string_view args_json,
   if (!loaded.ok()) return loaded;
   const CommandCall call{
       setting.session, args, setting.io, setting.cancel, setting.session.n_threads(), setting.log};
-  return command->run(call);
+  const Outcome outcome = command->run(call);
+  // Input that broke off because somebody asked to stop is no failure of the input.
+  const bool broke_off = outcome.status().code() == Code::kUnavailable && call.cancelled();
+  return broke_off ? Outcome(Cancelled("interrupted")) : outcome;
 }
 
 }  // namespace retort::host

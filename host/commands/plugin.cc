@@ -60,11 +60,14 @@ std::string DefaultOf(const json::Value& property, bool required) {
 }
 
 std::string MeaningOf(const json::Value& property) {
-  std::string text(property["description"].StringOr(""));
-  if (const json::Value choices = property["enum"]) text += " One of " + choices.Dump() + ".";
-  if (const json::Value least = property["minimum"]) text += " Least: " + least.Dump() + ".";
-  if (const json::Value most = property["maximum"]) text += " Most: " + most.Dump() + ".";
-  return text;
+  std::string text(property["description"].StringOr("")), limits;
+  const auto add = [&limits](const char* words, const json::Value& value) {
+    if (value) limits += (limits.empty() ? "" : ", ") + std::string(words) + value.Dump();
+  };
+  add("one of ", property["enum"]);
+  add("at least ", property["minimum"]);
+  add("at most ", property["maximum"]);
+  return limits.empty() ? text : text + " (" + limits + ")";
 }
 
 Result<std::string> ConfigTable(const PluginInfo& info) {
