@@ -27,7 +27,7 @@ if(LibTorch_FOUND AND NOT TARGET retort::torch_cpu)
   foreach(lib c10 torch_cpu)
     add_library(retort::${lib} SHARED IMPORTED)
     set_target_properties(retort::${lib} PROPERTIES
-      INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${LibTorch_INCLUDE_DIR}
+      INTERFACE_INCLUDE_DIRECTORIES ${LibTorch_INCLUDE_DIR} # SYSTEM, as targets are imported
       INTERFACE_COMPILE_DEFINITIONS "AT_PER_OPERATOR_HEADERS=1")
   endforeach()
   set_property(TARGET retort::c10 PROPERTY IMPORTED_LOCATION ${LibTorch_C10})
