@@ -35,7 +35,7 @@ Result<ParamStore> ParamStore::Allocate(const graph::Graph& graph) {
                       CheckedAdd(bytes, kAlignment - 1, &bytes);
     offsets.push_back(total);
     if (!fits || !CheckedAdd(total, bytes / kAlignment * kAlignment, &total)) {
-      return ResourceExhausted("param \"" + param.name + "\": the model's size overflows");
+      return OutOfRange("param \"" + param.name + "\": the model's size overflows");
     }
   }
   ParamStore store;

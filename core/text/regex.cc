@@ -210,9 +210,9 @@ struct Walk {
 };
 
 Status Limit(const std::string& pattern, std::string_view text, const std::string& why) {
-  return ResourceExhausted("split pattern '" + pattern.substr(0, 80) + "' on a text of " +
-                           std::to_string(text.size()) + " bytes: " + why +
-                           "; the pattern is too expensive for this text");
+  return OutOfRange("split pattern '" + pattern.substr(0, 80) + "' on a text of " +
+                    std::to_string(text.size()) + " bytes: " + why +
+                    "; the pattern is too expensive for this text");
 }
 
 }  // namespace

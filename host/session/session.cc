@@ -2,6 +2,7 @@
 #include "host/session/session.h"
 
 #include <dlfcn.h>
+#include <filesystem>
 
 #include <algorithm>
 #include <utility>
@@ -183,9 +184,16 @@ Result<engine::Engine*> Session::Engine() {
 
 Result<OpenedModel*> Session::OpenModel(const std::string& path, const std::string& chat_format) {
   const std::string key = path + '\0' + (chat_format == "auto" ? "" : chat_format);
-  if (const auto found = models_.find(key); found != models_.end()) return found->second.get();
+  std::error_code ignored;  // Source::Open says what is wrong with the path
+  const auto written = std::filesystem::last_write_time(path, ignored);
+  if (const auto found = models_.find(key); found != models_.end()) {
+    if (found->second->written == written) return found->second.get();
+    retired_.push_back(std::move(found->second));
+    models_.erase(found);
+  }
   auto model = std::make_unique<OpenedModel>();
   model->path = path;
+  model->written = written;
   RETORT_ASSIGN_OR_RETURN(model->source, model::Source::Open(path));
   if (!model->source->tokenizer_json().empty()) {
     RETORT_ASSIGN_OR_RETURN(

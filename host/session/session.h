@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,6 +27,7 @@ struct OpenedModel {
   std::unique_ptr<text::Tokenizer> tokenizer;  // NULL: the model has none
   std::optional<text::ChatFormat> chat;        // absent: no template, or an unknown one …
   Status chat_status;                          // … and why; asked for by whoever needs it
+  std::filesystem::file_time_type written;     // of the file or folder when it was opened
   std::vector<int32_t> stop_ids;  // generation_config's and the tokenizer's eos, turn end
 };
 
@@ -49,7 +51,8 @@ class Session {
   Status EnsurePlugins();
   // Opens libretort_engine at first use; the error names the file and dlerror()'s text.
   Result<engine::Engine*> Engine();
-  // Cached by (path, chat_format) while the session lives; `chat_format` "" or "auto": by template.
+  // Cached by (path, chat_format) until the path is written anew (what was handed out stays valid);
+  // `chat_format` "" or "auto": by template.
   Result<OpenedModel*> OpenModel(const std::string& path, const std::string& chat_format = "");
   // The graph by the best-matching family plugin.
   Result<graph::Graph> BuildGraph(const model::Source& source);
@@ -63,6 +66,7 @@ class Session {
   bool plugins_loaded_ = false;
   std::unique_ptr<engine::Engine> engine_;
   std::map<std::string, std::unique_ptr<OpenedModel>> models_;
+  std::vector<std::unique_ptr<OpenedModel>> retired_;  // replaced on disk; callers may hold them
 };
 
 }  // namespace retort::host

@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <filesystem>
 
 namespace retort::host {
 namespace {
@@ -60,6 +62,24 @@ TEST(SessionModels, AModelIsOpenedOncePerChatFormat) {
   ASSERT_TRUE(other.ok()) << other.status().ToString();
   EXPECT_NE(*first, *other);
   EXPECT_EQ((*other)->chat->name(), "qwen3");
+}
+
+TEST(SessionModels, AModelWrittenAnewIsOpenedAnew) {
+  const std::string copy = testing::TempDir() + "/session_model_written_anew";
+  const auto write = [&copy](const char* name) {
+    std::filesystem::remove_all(copy);
+    std::filesystem::copy(Fixture(name), copy, std::filesystem::copy_options::recursive);
+  };
+  write("llama");
+  Session session = WithBuiltins();
+  OpenedModel* first = session.OpenModel(copy).value();
+  write("qwen3");
+  std::filesystem::last_write_time(copy, first->written + std::chrono::seconds(1));
+  OpenedModel* second = session.OpenModel(copy).value();
+  EXPECT_NE(first, second);
+  EXPECT_EQ(first->source->config().root()["model_type"].StringOr(""), "llama");
+  EXPECT_EQ(second->source->config().root()["model_type"].StringOr(""), "qwen3");
+  std::filesystem::remove_all(copy);
 }
 
 TEST(SessionModels, EveryStopIdIsFoundOnce) {
