@@ -65,7 +65,7 @@ class Peer:
             optimizer.step()
             optimizer.zero_grad()
             losses.append(total)
-        return 2 * STEPS * ROW / (time.perf_counter() - begin), losses
+        return sum(len(row) for row in rows) / (time.perf_counter() - begin), losses
 
 
 class Ours:
@@ -97,7 +97,7 @@ class Ours:
                  "optimizer": {"plugin": "adamw", "config": {"weight_decay": 0.0}}}]}
         (self.folder / "pipeline.json").write_text(json.dumps(pipeline))
 
-    def stage(self, name):
+    def stage(self):
         out = self.folder / "run"
         self.run("run", self.folder / "pipeline.json", "--fresh", "--set", f"output={out}")
         return out
@@ -118,12 +118,15 @@ def exact_rows(tokenizer, n):
     return rows
 
 
-def metrics(run):
-    lines = oracle.read_jsonl(run / "metrics.jsonl")
-    decode = [m["tokens_per_second"] for m in lines if m.get("stage") == "decode"
-              and "tokens_per_second" in m]
-    steps = [m for m in lines if m.get("stage") == "train" and "loss" in m]
-    return decode, steps
+def numbers(run, stage):
+    """What the stage's manifest says of its work; the peers' times hold prefill too."""
+    return json.loads((run / stage / "manifest.json").read_text())["numbers"]
+
+
+def ours_rates(run):
+    decode, train = numbers(run, "decode"), numbers(run, "train")
+    return (decode["completion_tokens"] / (decode["prefill_seconds"] + decode["decode_seconds"]),
+            train["tokens"] / train["step_seconds"])
 
 
 def main():
@@ -135,23 +138,26 @@ def main():
     options = parser.parse_args()
     peer = Peer(oracle.smollm2_path(), options.threads)
     rows, batch = exact_rows(peer.tokenizer, 2 * STEPS), prompts(options.batch)
-    ids = [peer.tokenizer(row).input_ids for row in rows]
+    # A text is trained with the token that ends it, as retort does.
+    ids = [peer.tokenizer(row).input_ids + [peer.tokenizer.eos_token_id] for row in rows]
     rates = {key: [] for key in ("decode/peer", "decode/retort", "train/peer", "train/retort")}
     with tempfile.TemporaryDirectory(prefix="retort-speed-") as scratch:
         ours = Ours(options.retort.resolve(), oracle.smollm2_path(), options.threads,
                     pathlib.Path(scratch))
         ours.write(batch, rows)
         for _ in range(options.rounds):
-            run = ours.stage("all")
-            decode, steps = metrics(run)
+            run = ours.stage()
+            decode, train = ours_rates(run)
+            steps = [m for m in oracle.read_jsonl(run / "metrics.jsonl") if "loss" in m]
             samples = oracle.read_jsonl(run / "decode" / "samples.jsonl")
             rate, tokens = peer.decode(batch)
             rates["decode/peer"].append(rate)
-            rates["decode/retort"].append(decode[-1])
+            rates["decode/retort"].append(decode)
             rate, losses = peer.train(ids)
             rates["train/peer"].append(rate)
-            rates["train/retort"].append(statistics.median(m["tokens_per_second"] for m in steps))
-            assert [s["completion_ids"] for s in samples] == tokens, "greedy tokens differ"
+            rates["train/retort"].append(train)
+            for sample, expected in zip(samples, tokens, strict=True):
+                assert sample["completion_ids"] == expected, (sample["completion_ids"], expected)
             for step, loss in zip(steps, losses, strict=True):
                 assert abs(step["loss"] / loss - 1) < 1e-3, (step["loss"], loss)
     for work in ("decode", "train"):
