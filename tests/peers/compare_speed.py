@@ -41,6 +41,7 @@ class Peer:
         texts = [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True)
                  for m in batch]
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        self.model.load_state_dict(self.start)  # training of the turn before changed them
         self.model.eval()
         begin = time.perf_counter()
         with torch.no_grad():
