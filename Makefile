@@ -38,8 +38,12 @@ lint: setup ## the rules that a script checks; part of `make test`
 
 golden: setup ## remakes fixtures and goldens with transformers (installs it into a venv of its own)
 	@python=$$(tests/peers/setup.sh) && $$python tests/peers/make_fixtures.py && \
-	  $$python tests/peers/make_goldens.py
-	@git status --short tests/fixtures tests/golden
+	  $$python tests/peers/make_goldens.py && $$python tests/peers/make_gguf_goldens.py && \
+	  $$python tests/peers/make_engine_goldens.py && $$python tests/peers/make_plugin_goldens.py && \
+	  $$python tests/peers/make_sampler_goldens.py && \
+	  $$python tests/peers/make_tokenizer_goldens.py tests/golden/tokenizers && \
+	  $$python tests/peers/make_packing_goldens.py tests/golden/packing.jsonl
+	@git status --short tests
 
 signature: build ## 64 bits over losses, rewards and tokens of a short run, compared with the golden
 	@python3 tests/golden/signature.py $(RETORT)

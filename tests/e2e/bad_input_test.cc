@@ -174,6 +174,14 @@ TEST_F(BadPipeline, LibraryWithoutTheEntrySymbolIsNamed) {
   EXPECT_THAT(run.err, AllOf(HasSubstr("libretort.so"), HasSubstr("retort_plugin_entry")));
 }
 
+TEST_F(BadPipeline, LibraryOfAnotherAbiVersionIsNamedWithBothVersions) {
+  const Outcome run = Run("\"kind\": \"sft\", \"model\": \"m\", \"data\": \"d\"",
+                          " \"plugins\": [\"" RETORT_OTHER_ABI "\"],");
+  EXPECT_EQ(run.exit_code, kFailed);
+  EXPECT_THAT(run.err, AllOf(HasSubstr("major.so"), HasSubstr("retort_plugin_entry_v1"),
+                             HasSubstr("retort_plugin_entry_v2")));
+}
+
 TEST(BadCommandLine, UnknownOptionAndCommandAreUsageErrors) {
   EXPECT_EQ(RunRetort({"generate", ModelPath("qwen3"), "--temprature", "1"}).exit_code, kUsage);
   const Outcome run = RunRetort({"generat"});

@@ -7,11 +7,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tools/versions.env
 source "$here/../../tools/versions.env"
 venv=${RETORT_PEERS_VENV:-${RETORT_CACHE:-$HOME/.cache/retort}/venv-peers}
-if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import transformers, torch, gguf' 2>/dev/null; then
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import transformers, torch, gguf, trl' 2>/dev/null; then
   echo "peers: installing transformers and torch into ${venv/#$HOME/\~}" >&2
   /usr/bin/python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check \
     "torch==$TORCH_VERSION" transformers==5.24.0 tokenizers==0.23.3 safetensors==0.8.0 \
-    gguf==0.19.0 numpy==2.4.6 accelerate==1.15.0
+    gguf==0.19.0 numpy==2.4.6 accelerate==1.15.0 \
+    trl==1.16.0 peft==0.21.2 datasets==5.2.0 xxhash==4.1.0 jinja2==3.1.6
 fi
 echo "$venv/bin/python"

@@ -37,10 +37,14 @@ constexpr const char* kSchema = R"({
 
 class SelfVote {
  public:
-  static constexpr uint32_t kFlags = RETORT_FILTER_CONCURRENT | RETORT_FILTER_NEEDS_ANSWERS;
-
   explicit SelfVote(const retort::sdk::Config& config)
       : threshold_(config.Double("threshold")), pick_(PickOf(config.String("pick"))) {}
+
+  // Log-probabilities come with the ids, which only this pick is worth asking for.
+  uint32_t Flags() const {
+    return RETORT_FILTER_CONCURRENT | RETORT_FILTER_NEEDS_ANSWERS |
+           (pick_ == Pick::kLogprob ? RETORT_FILTER_NEEDS_IDS : 0);
+  }
 
   void JudgeGroup(const Call&, const Group& group) {
     if (!group.has_answers()) {
