@@ -175,6 +175,17 @@ TEST(SelfVote, Picks) {
   EXPECT_EQ(kept("all"), "+++");
 }
 
+TEST(SelfVote, AsksForIdsOnlyWhereLogprobsDecide) {
+  const auto asks = [](const char* config) {
+    const PluginInstance filter = Make("filter", "self_vote", config);
+    const auto* table =
+        static_cast<const retort_filter_v1*>(filter.interface(RETORT_FILTER_INTERFACE));
+    return (table->flags & RETORT_FILTER_NEEDS_IDS) != 0;
+  };
+  EXPECT_TRUE(asks(R"({"pick": "logprob"})"));
+  EXPECT_FALSE(asks(R"({"pick": "first"})"));
+}
+
 TEST(SelfVote, NeedsAnswersAndLogprobs) {
   EXPECT_THAT(Judge(Make("filter", "self_vote", ""), std::vector<TestSample>(1)).status.message(),
               HasSubstr("answer classes"));
