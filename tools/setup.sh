@@ -17,15 +17,18 @@ packages=(
 
 say() { echo "setup: $*" >&2; }
 
+# dpkg-query fails when it doesn't know a package at all: that is an answer, not an error.
 missing_packages() {
-  dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null |
+  { dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null || true; } |
     sed -n 's/^ii *//p' | sort > "$cache/installed"
   printf '%s\n' "${packages[@]}" | sort | comm -23 - "$cache/installed"
 }
 
 install_packages() {
-  local missing; mapfile -t missing < <(missing_packages)
-  [ ${#missing[@]} -gt 0 ] || return 0
+  local list missing
+  list=$(missing_packages)
+  [ -n "$list" ] || return 0
+  mapfile -t missing <<< "$list"
   say "installing Debian packages: ${missing[*]}"
   local sudo=""
   if [ "$(id -u)" -ne 0 ]; then sudo="sudo"; fi
