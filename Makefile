@@ -24,7 +24,7 @@ $(BUILD)/build.ninja: CMakeLists.txt CMakePresets.json
 
 build: setup
 	@mkdir -p build
-	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@$(MAKE) --silent --no-print-directory $(BUILD)/build.ninja
 	@cmake --build $(BUILD) -j $(JOBS)
 
 test: build ## builds and runs every test, lint included
