@@ -52,7 +52,7 @@ peers: build ## speed beside transformers, and a checkpoint opened by it
 	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_checkpoint.py $(RETORT) && \
 	  $$python tests/peers/compare_speed.py $(RETORT)
 
-bench: setup ## kernels alone, then decoding and training of a real model
+bench: setup ## kernels alone, then prefill and decoding at SmolLM2's shapes
 	@cmake --preset $(PRESET) -B $(BUILD)-bench -DRETORT_BENCH=ON > /dev/null
 	@cmake --build $(BUILD)-bench -j $(JOBS)
 	@for program in $(BUILD)-bench/bin/*_bench; do $$program || exit 1; done
