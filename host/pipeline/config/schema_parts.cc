@@ -5,6 +5,23 @@ namespace retort::host {
 
 using enum KeyKind;
 
+namespace {
+
+KeySpec PluginConfigKey() {
+  return {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"};
+}
+
+KeySpec MaxErrorRateKey() {
+  return {.name = "max_error_rate",
+          .kind = kNumber,
+          .fallback = "0.01",
+          .summary = "share of errors above which the stage fails",
+          .min = 0,
+          .max = 1};
+}
+
+}  // namespace
+
 static const ObjectSpec& Chat() {
   static const ObjectSpec spec = {
       .title = "chat",
@@ -63,7 +80,7 @@ const ObjectSpec& RewardEntrySpec() {
                 .summary = "id of a reward plugin",
                 .required = true},
                {.name = "name", .kind = kString, .summary = "of its column, instead of the id"},
-               {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"},
+               PluginConfigKey(),
                {.name = "weight",
                 .kind = kNumber,
                 .fallback = "1.0",
@@ -75,12 +92,7 @@ const ObjectSpec& RewardEntrySpec() {
                 .fallback = "\"skip\"",
                 .summary = "a sample that can't be measured: left out, or the stage fails",
                 .choices = "skip|fail"},
-               {.name = "max_error_rate",
-                .kind = kNumber,
-                .fallback = "0.01",
-                .summary = "share of errors above which the stage fails",
-                .min = 0,
-                .max = 1}},
+               MaxErrorRateKey()},
       .shorthand = "plugin",
       .reserved = {"isolate", "timeout_ms", "gate", "model", "at", "reduce"}};
   return spec;
@@ -93,7 +105,7 @@ const ObjectSpec& FilterEntrySpec() {
                 .kind = kString,
                 .summary = "id of a filter plugin",
                 .required = true},
-               {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"},
+               PluginConfigKey(),
                {.name = "rewards",
                 .kind = kList,
                 .fallback = "[]",
@@ -106,42 +118,37 @@ const ObjectSpec& FilterEntrySpec() {
                 .fallback = "\"skip\"",
                 .summary = "a sample that can't be judged: dropped as such, or the stage fails",
                 .choices = "skip|fail"},
-               {.name = "max_error_rate",
-                .kind = kNumber,
-                .fallback = "0.01",
-                .summary = "share of errors above which the stage fails",
-                .min = 0,
-                .max = 1}},
+               MaxErrorRateKey()},
       .shorthand = "plugin",
       .reserved = {"isolate", "timeout_ms"}};
   return spec;
 }
 
 const ObjectSpec& LossEntrySpec() {
-  static const ObjectSpec spec = {
-      .title = "a loss entry",
-      .keys =
-          {{.name = "plugin", .kind = kString, .summary = "id of a loss plugin", .required = true},
-           {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"},
-           {.name = "weight",
-            .kind = kNumber,
-            .fallback = "1.0",
-            .summary = "in the sum",
-            .min = -1e9,
-            .max = 1e9}},
-      .shorthand = "plugin"};
+  static const ObjectSpec spec = {.title = "a loss entry",
+                                  .keys = {{.name = "plugin",
+                                            .kind = kString,
+                                            .summary = "id of a loss plugin",
+                                            .required = true},
+                                           PluginConfigKey(),
+                                           {.name = "weight",
+                                            .kind = kNumber,
+                                            .fallback = "1.0",
+                                            .summary = "in the sum",
+                                            .min = -1e9,
+                                            .max = 1e9}},
+                                  .shorthand = "plugin"};
   return spec;
 }
 
 static const ObjectSpec& OptimizerSpec() {
-  static const ObjectSpec spec = {
-      .title = "optimizer",
-      .keys = {{.name = "plugin",
-                .kind = kString,
-                .summary = "id of an optimizer plugin",
-                .required = true},
-               {.name = "config", .kind = kRaw, .fallback = "{}", .summary = "of the plugin"}},
-      .shorthand = "plugin"};
+  static const ObjectSpec spec = {.title = "optimizer",
+                                  .keys = {{.name = "plugin",
+                                            .kind = kString,
+                                            .summary = "id of an optimizer plugin",
+                                            .required = true},
+                                           PluginConfigKey()},
+                                  .shorthand = "plugin"};
   return spec;
 }
 
