@@ -10,7 +10,7 @@ cache=${RETORT_CACHE:-$HOME/.cache/retort}
 venv=$cache/venv-torch$TORCH_VERSION-cuda$CUDA_WHEELS_VERSION-smollm2_$SMOLLM2_VERSION
 
 packages=(
-  g++ cmake ninja-build ccache make pkg-config git python3-venv universal-ctags clang-format
+  g++ cmake ninja-build ccache make pkg-config git python3-venv universal-ctags clang-format abigail-tools
   libboost-dev libboost-program-options-dev libspdlog-dev rapidjson-dev libgtest-dev libgmock-dev
   libbenchmark-dev libpcre2-dev libutf8proc-dev libssl-dev libxxhash-dev zlib1g-dev
 )

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "retort/abi/draft/reward.h"
 #include "retort/abi/entry.h"
+#include "retort/abi/reward.h"
 
 // [instance.begin]
 // One instance: the phrases, copied from the config (which dies with create).

@@ -12,7 +12,7 @@
 #include "host/chain/chain_call.h"
 #include "host/chain/reward_chain.h"
 #include "host/chain/sample_views.h"
-#include "retort/abi/draft/filter.h"
+#include "retort/abi/filter.h"
 
 namespace retort::host {
 

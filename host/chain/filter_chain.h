@@ -17,7 +17,7 @@
 #include "host/chain/reward_chain.h"
 #include "host/plugin/registry.h"
 #include "host/session/session.h"
-#include "retort/abi/draft/filter.h"
+#include "retort/abi/filter.h"
 
 namespace retort::host {
 

@@ -19,7 +19,7 @@
 #include "host/chain/sample_views.h"
 #include "host/plugin/registry.h"
 #include "host/session/session.h"
-#include "retort/abi/draft/reward.h"
+#include "retort/abi/reward.h"
 
 namespace retort::host {
 

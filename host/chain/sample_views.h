@@ -11,7 +11,7 @@
 #include "core/base/status.h"
 #include "core/data/sample.h"
 #include "core/text/tokenizer.h"
-#include "retort/abi/draft/reward.h"
+#include "retort/abi/reward.h"
 
 namespace retort::host {
 

@@ -23,8 +23,8 @@ struct Command {
   const char* name;         // "plugin list"
   const char* host_name;    // "plugin.list"
   const char* summary;      // one line
-  const char* operand;      // "MODEL", or "" if it takes none
-  const char* operand_key;  // "model"
+  const char* operand;      // "MODEL", "KIND NAME", "FILE...", or "" if it takes none
+  const char* operand_key;  // "model", "kind name", "files"
   std::vector<Option> options;
   const char* details;  // what it reads and writes, and an example
 };

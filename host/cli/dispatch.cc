@@ -3,6 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <boost/program_options.hpp>
 #include <cstdio>
+#include <iterator>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -97,6 +99,27 @@ std::string UnknownOption(const Command& command, const std::string& token) {
          DidYouMean(NearestWord(name, known));
 }
 
+std::vector<std::string> Words(std::string_view text) {
+  std::istringstream in{std::string(text)};
+  return {std::istream_iterator<std::string>(in), {}};
+}
+
+// "KIND NAME" takes two, "FILE..." one or more. What is wrong with those given, or "".
+std::string AddOperands(const Command& command, const std::vector<std::string>& given,
+                        JsonObject& json) {
+  const std::vector<std::string> names = Words(command.operand), keys = Words(command.operand_key);
+  if (given.size() < names.size()) {
+    return std::string("`") + command.name + "` needs " + command.operand;
+  }
+  if (names.size() == 1 && names[0].ends_with("...")) {
+    json.Texts(keys[0], given);
+    return "";
+  }
+  if (given.size() > names.size()) return "unexpected argument `" + given[names.size()] + "`";
+  for (size_t i = 0; i < names.size(); ++i) json.Text(keys[i], given[i]);
+  return "";
+}
+
 Request Parse(const Command& command, const std::vector<std::string>& words) {
   namespace style = po::command_line_style;
   Request request;
@@ -122,16 +145,8 @@ Request Parse(const Command& command, const std::vector<std::string>& words) {
   JsonObject json;
   std::vector<std::string> given;
   if (values.count("operand") > 0) given = values["operand"].as<std::vector<std::string>>();
-  const bool wants_operand = command.operand[0] != '\0';
-  if (wants_operand && given.empty()) {
-    request.error = std::string("`") + command.name + "` needs " + command.operand;
-    return request;
-  }
-  if (given.size() > (wants_operand ? 1u : 0u)) {
-    request.error = "unexpected argument `" + given[wants_operand ? 1 : 0] + "`";
-    return request;
-  }
-  if (wants_operand) json.Text(command.operand_key, given[0]);
+  request.error = AddOperands(command, given, json);
+  if (!request.error.empty()) return request;
   for (const Option& option : command.options) {
     if (values.count(option.name) > 0) {
       AddValue(option, values[option.name], json);

@@ -61,10 +61,11 @@ Status Create(const retort_context_options* options, retort_context** out) {
   retort_context_options known{};
   if (Status read = ReadStruct(options, "retort_context_options", known); !read.ok()) return read;
   if (known.flags != 0) return {Code::kUnimplemented, "unknown retort_context_options.flags"};
-  auto context = std::make_unique<retort_context>(
-      retort::host::SessionOptions{.plugin_dir = std::string(ToView(known.plugin_dir)),
-                                   .engine_path = std::string(ToView(known.engine_path)),
-                                   .n_threads = known.n_threads});
+  retort::host::SessionOptions session;
+  session.plugin_dir = ToView(known.plugin_dir);
+  session.engine_path = ToView(known.engine_path);
+  session.n_threads = known.n_threads;
+  auto context = std::make_unique<retort_context>(std::move(session));
   context->log_level = known.log_level;
   context->log_ctx = known.log_ctx;
   context->log = known.log;

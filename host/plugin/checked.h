@@ -11,11 +11,11 @@
 
 #include "core/base/status.h"
 #include "retort/abi/draft/family.h"
-#include "retort/abi/draft/filter.h"
 #include "retort/abi/draft/loss.h"
 #include "retort/abi/draft/optimizer.h"
-#include "retort/abi/draft/reward.h"
 #include "retort/abi/entry.h"
+#include "retort/abi/filter.h"
+#include "retort/abi/reward.h"
 
 namespace retort::host {
 

@@ -216,8 +216,15 @@ Result<PluginInstance> PluginRegistry::Create(std::string_view kind, std::string
     return call.End(status, "create");
   }
   if (inner == nullptr) return Internal(name + ": create succeeded without an instance");
-  Result<std::unique_ptr<CheckedInstance>> checked = Wrap(plugin.entry, inner, info->kind);
-  if (!checked.ok()) return checked.status().WithContext(name + " (" + info->path + ")");
+  return Adopt(info, plugin.entry, inner);
+}
+
+Result<PluginInstance> PluginRegistry::Adopt(const PluginInfo* info, const retort_entry* entry,
+                                             retort_instance* inner) const {
+  Result<std::unique_ptr<CheckedInstance>> checked = Wrap(entry, inner, info->kind);
+  if (!checked.ok()) {
+    return checked.status().WithContext(info->kind + " " + info->id + " (" + info->path + ")");
+  }
   PluginInstance instance;
   instance.checked_ = std::move(checked).value();
   instance.info_ = info;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,6 +23,21 @@ struct PluginInfo {
 };
 
 struct CheckedInstance;
+
+// What may be loaded, and where it is looked at first. Applies to libraries that are not built in.
+struct LoadPolicy {
+  // A plugins.lock (docs/plugins.md): libraries that it doesn't list, or that have another hash,
+  // are refused. "": none.
+  std::string lock_file;
+  bool builtins_only = false;  // every other library is refused
+};
+
+// What a library says about itself, by whoever asked it: this process, or a worker.
+struct LibraryDescription {
+  std::string path, hash;           // hash: XXH3-128 of the file, hex
+  std::string sha256;               // of the file, hex; of the bytes that were opened
+  std::vector<PluginInfo> plugins;  // checked: ids, kinds, schemas
+};
 
 // A live plugin instance; destroyed with the handle. Move-only. get() and the tables belong
 // together: both are the host's checked wrapper around the plugin's own. Must not outlive the
@@ -58,6 +74,20 @@ class PluginRegistry {
   // One file, absolute or relative to the current folder; loading it twice is no error. On
   // failure nothing of the file is listed.
   Status LoadFile(const std::string& path);
+
+  // Plugins linked into the program: the table behind `<library>_retort_plugin_entry_v1`. The same
+  // checks as for a file; `name` stands for the path in messages.
+  Status AddStatic(const retort_entry* entry, const std::string& name);
+  // Counts for every later LoadFile.
+  void SetPolicy(LoadPolicy policy);
+  // Asks a library what it holds without mapping it into this process. Set: LoadFile uses it, and
+  // the library is opened here only when an instance is created here.
+  using Describer = std::function<Result<LibraryDescription>(const std::string& path)>;
+  void SetDescriber(Describer describer);
+  // An instance that another entry table made and stands for the plugin `info` (a worker's proxy),
+  // under the same checks as any other. On failure it is destroyed.
+  Result<PluginInstance> Adopt(const PluginInfo* info, const retort_entry* entry,
+                               retort_instance* instance) const;
 
   std::vector<const PluginInfo*> List() const;  // sorted by kind, then id
   // NOT_FOUND names the nearest known id of that kind, and says how to add a plugin.

@@ -159,6 +159,13 @@ Status Session::EnsurePlugins() {
   return OkStatus();
 }
 
+Result<PluginInstance> Session::CreatePlugin(std::string_view kind, std::string_view id,
+                                             std::string_view config_json, retort_key key,
+                                             const Placement& placement) {
+  if (placement.isolate.value_or(false)) return Unimplemented("workers are not there yet");
+  return plugins_.Create(kind, id, config_json, key);
+}
+
 Result<engine::Engine*> Session::Engine() {
   if (engine_ != nullptr) return engine_.get();
   std::string path = options_.engine_path;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/status.h"
@@ -34,7 +35,15 @@ struct OpenedModel {
 struct SessionOptions {
   std::string plugin_dir;   // of the built-ins; "": RETORT_PLUGIN_DIR, else beside libretort
   std::string engine_path;  // "": RETORT_ENGINE, else libretort_engine.so beside libretort
+  std::string worker_path;  // "": RETORT_WORKER, else retort-worker (see docs)
   int32_t n_threads = 0;
+  LoadPolicy policy;
+};
+
+// Where a plugin of a chain entry runs.
+struct Placement {
+  std::optional<bool> isolate;  // unset: in a worker unless the plugin is built in
+  int64_t timeout_ms = 60'000;  // of one call; counts in a worker only
 };
 
 class Session {
@@ -49,6 +58,11 @@ class Session {
   void PreferThreads(int32_t n_threads);
   // Loads the built-ins and RETORT_PLUGIN_PATH once.
   Status EnsurePlugins();
+  // An instance here or in a worker. Kinds that can't be isolated ignore an unset `isolate` and
+  // refuse true; without retort-worker, isolation is refused with a text that says so.
+  Result<PluginInstance> CreatePlugin(std::string_view kind, std::string_view id,
+                                      std::string_view config_json, retort_key key,
+                                      const Placement& placement);
   // Opens libretort_engine at first use; the error names the file and dlerror()'s text.
   Result<engine::Engine*> Engine();
   // Cached by (path, chat_format) until the path is written anew (what was handed out stays valid);

@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "retort/abi/draft/reward.h"
 #include "retort/abi/entry.h"
+#include "retort/abi/reward.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

@@ -3,8 +3,8 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "retort/abi/draft/reward.h"
 #include "retort/abi/entry.h"
+#include "retort/abi/reward.h"
 
 namespace {
 

@@ -36,7 +36,12 @@ inline std::vector<data::Sample> Alone(const std::vector<std::string>& completio
 
 class ChainTest : public testing::Test {
  protected:
-  ChainTest() : session_({.plugin_dir = RETORT_PROBE_DIR, .engine_path = ""}) {}
+  ChainTest() : session_(Options()) {}
+  static SessionOptions Options() {
+    SessionOptions options;
+    options.plugin_dir = RETORT_PROBE_DIR;
+    return options;
+  }
 
   Result<RewardChain> Rewards(const std::string& entries) {
     document_.emplace(json::Document::Parse(entries, "test").value());

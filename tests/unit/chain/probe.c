@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "retort/abi/draft/filter.h"
-#include "retort/abi/draft/reward.h"
 #include "retort/abi/entry.h"
+#include "retort/abi/filter.h"
+#include "retort/abi/reward.h"
 
 struct retort_instance {
   const char* id;

@@ -10,7 +10,7 @@
 
 #include "core/base/plugin_call.h"
 #include "host/plugin/registry.h"
-#include "retort/abi/draft/reward.h"
+#include "retort/abi/reward.h"
 
 namespace retort::host {
 namespace {

@@ -13,7 +13,7 @@
 #include "core/base/status.h"
 #include "core/io/filesystem.h"
 #include "host/plugin/registry.h"
-#include "retort/abi/draft/reward.h"
+#include "retort/abi/reward.h"
 
 namespace retort::host {
 namespace {

@@ -14,8 +14,8 @@
 
 #include "core/base/plugin_call.h"
 #include "host/plugin/registry.h"
-#include "retort/abi/draft/filter.h"
-#include "retort/abi/draft/reward.h"
+#include "retort/abi/filter.h"
+#include "retort/abi/reward.h"
 #include "retort/abi/tensor.h"
 
 namespace retort::host {

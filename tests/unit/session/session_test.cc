@@ -20,16 +20,24 @@ std::string Fixture(const std::string& name) {
   return std::string(RETORT_SOURCE_DIR) + "/tests/fixtures/" + name;
 }
 
-Session WithBuiltins() { return Session({.plugin_dir = RETORT_BUILTIN_DIR, .engine_path = ""}); }
+SessionOptions Options(const char* plugin_dir, const char* engine_path = "", int n_threads = 0) {
+  SessionOptions options;
+  options.plugin_dir = plugin_dir;
+  options.engine_path = engine_path;
+  options.n_threads = n_threads;
+  return options;
+}
+
+Session WithBuiltins() { return Session(Options(RETORT_BUILTIN_DIR)); }
 
 TEST(SessionPlugins, AMissingFolderIsNamed) {
-  Session session({.plugin_dir = "/nowhere/plugins", .engine_path = ""});
+  Session session(Options("/nowhere/plugins", ""));
   EXPECT_THAT(session.EnsurePlugins().message(), HasSubstr("/nowhere/plugins"));
 }
 
 TEST(SessionPlugins, TheEnvironmentNamesTheFolderAndMoreFiles) {
   setenv("RETORT_PLUGIN_DIR", "/nowhere/env", 1);
-  Session lost({.plugin_dir = "", .engine_path = ""});
+  Session lost(Options("", ""));
   EXPECT_THAT(lost.EnsurePlugins().message(), HasSubstr("/nowhere/env"));
   unsetenv("RETORT_PLUGIN_DIR");
 
@@ -41,7 +49,7 @@ TEST(SessionPlugins, TheEnvironmentNamesTheFolderAndMoreFiles) {
 }
 
 TEST(SessionEngine, AMissingLibraryIsNamedWithTheLinkersReason) {
-  Session session({.plugin_dir = RETORT_BUILTIN_DIR, .engine_path = "/nowhere/libengine.so"});
+  Session session(Options(RETORT_BUILTIN_DIR, "/nowhere/libengine.so"));
   const auto engine = session.Engine();
   EXPECT_EQ(engine.status().code(), Code::kFailedPrecondition);
   EXPECT_THAT(engine.status().message(),
@@ -49,7 +57,7 @@ TEST(SessionEngine, AMissingLibraryIsNamedWithTheLinkersReason) {
 }
 
 TEST(SessionEngine, AnotherLibraryIsNoEngine) {
-  Session session({.plugin_dir = RETORT_BUILTIN_DIR, .engine_path = RETORT_NO_ENGINE});
+  Session session(Options(RETORT_BUILTIN_DIR, RETORT_NO_ENGINE));
   EXPECT_THAT(session.Engine().status().message(), HasSubstr("retort_engine_create"));
 }
 
@@ -123,10 +131,10 @@ TEST(SessionGraph, AnUnknownArchitectureNamesTheTypeAndTheFamilies) {
 }
 
 TEST(SessionThreads, APipelinesWishCountsUnlessTheOptionsSayMore) {
-  Session open({.plugin_dir = "", .engine_path = ""});
+  Session open(Options("", ""));
   open.PreferThreads(1);
   EXPECT_EQ(open.n_threads(), 1);
-  Session fixed({.plugin_dir = "", .engine_path = "", .n_threads = 2});
+  Session fixed(Options("", "", 2));
   fixed.PreferThreads(1);
   EXPECT_EQ(fixed.n_threads(), 2);
 }

@@ -22,7 +22,7 @@ typedef struct retort_host {
   const void* (*get_interface)(void* ctx, const char* id);
 } retort_host;
 
-#define RETORT_HOST_JSON_INTERFACE "retort.host.json/0"
+#define RETORT_HOST_JSON_INTERFACE "retort.host.json/1"
 
 #define RETORT_JSON_NULL 0u
 #define RETORT_JSON_BOOL 1u
@@ -48,7 +48,7 @@ typedef struct retort_json_value {
 
 #define RETORT_JSON_IS_INTEGER (1u << 0) /* integer holds the number exactly */
 
-/* A revision-0 draft. All functions [any]: documents are immutable. */
+/* All functions [any]: documents are immutable. */
 typedef struct retort_host_json_v1 {
   uint32_t struct_size;
   uint32_t flags; /* none yet */

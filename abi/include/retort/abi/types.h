@@ -11,7 +11,7 @@
  * Rules, by number (docs/abi.md says why; the conformance kit has a check for each):
  *
  *  R1  One exported symbol per major version: retort_plugin_entry_v1.
- *  R2  A table of functions is fetched by an id with a revision ("retort.reward/0") and is frozen
+ *  R2  A table of functions is fetched by an id with a revision ("retort.reward/1") and is frozen
  *      once stable. Feature test: "the table is there", never a comparison of version numbers.
  *      Revision 0 is a draft: it works only with a host of exactly the same version.
  *  R3  A struct that starts with struct_size grows only at its end; absent means zero. An out

@@ -13,7 +13,7 @@
 #include <limits>
 #include <string>
 
-#include "retort/abi/draft/filter.h"
+#include "retort/abi/filter.h"
 #include "retort/sdk/plugin.h"
 #include "retort/sdk/reward.h"
 #include "retort/sdk/stream.h"

@@ -15,7 +15,7 @@
 #include <optional>
 #include <string>
 
-#include "retort/abi/draft/reward.h"
+#include "retort/abi/reward.h"
 #include "retort/sdk/plugin.h"
 
 namespace retort::sdk {

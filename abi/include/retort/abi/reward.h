@@ -1,7 +1,7 @@
 // Rewards: score a batch of samples. A failure to measure is never a score of 0.
 // SPDX-License-Identifier: Apache-2.0
-#ifndef RETORT_ABI_DRAFT_REWARD_H_
-#define RETORT_ABI_DRAFT_REWARD_H_
+#ifndef RETORT_ABI_REWARD_H_
+#define RETORT_ABI_REWARD_H_
 
 #include "retort/abi/call.h"
 #include "retort/abi/types.h"
@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-#define RETORT_REWARD_INTERFACE "retort.reward/0"
-#define RETORT_ANSWER_INTERFACE "retort.answer/0"
+#define RETORT_REWARD_INTERFACE "retort.reward/1"
+#define RETORT_ANSWER_INTERFACE "retort.answer/1"
 
 /* How a completion ended. */
 #define RETORT_FINISH_STOP 0u   /* a stop token or stop string */
@@ -90,4 +90,4 @@ typedef struct retort_answer_v1 {
 }
 #endif
 
-#endif /* RETORT_ABI_DRAFT_REWARD_H_ */
+#endif /* RETORT_ABI_REWARD_H_ */

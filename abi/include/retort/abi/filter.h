@@ -1,18 +1,18 @@
 // Filters: keep, drop or rewrite samples, group by group, after optional passes that only look.
 // A decision depends on (config, merged state, group), never on the order of arrival.
 // SPDX-License-Identifier: Apache-2.0
-#ifndef RETORT_ABI_DRAFT_FILTER_H_
-#define RETORT_ABI_DRAFT_FILTER_H_
+#ifndef RETORT_ABI_FILTER_H_
+#define RETORT_ABI_FILTER_H_
 
 #include "retort/abi/call.h"
-#include "retort/abi/draft/reward.h"
+#include "retort/abi/reward.h"
 #include "retort/abi/types.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define RETORT_FILTER_INTERFACE "retort.filter/0"
+#define RETORT_FILTER_INTERFACE "retort.filter/1"
 
 /* Samples [first, first + n) of the call: all samples of one prompt. */
 typedef struct retort_group {
@@ -96,4 +96,4 @@ typedef struct retort_filter_v1 {
 }
 #endif
 
-#endif /* RETORT_ABI_DRAFT_FILTER_H_ */
+#endif /* RETORT_ABI_FILTER_H_ */
