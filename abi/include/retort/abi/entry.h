@@ -12,8 +12,8 @@ extern "C" {
 #endif
 
 #define RETORT_ABI_MAJOR 1u
-/* Grows with every addition; while interfaces are drafts (revision 0) host and plugin must have
- * been built with the same one. */
+/* Grows with every addition and with every change of a draft. A library built with a larger one
+ * than the host's is refused; tables of revision 0 work only if both are equal (R2). */
 #define RETORT_ABI_MINOR 0u
 #define RETORT_PLUGIN_ENTRY_SYMBOL "retort_plugin_entry_v1"
 
@@ -39,7 +39,7 @@ typedef struct retort_descriptor {
   const char* kind;    /* RETORT_KIND_* */
   const char* id;      /* [a-z][a-z0-9_.-]*, unique per kind among all loaded plugins */
   const char* version; /* of the plugin: "1.4.0" */
-  const char* summary; /* one line for people */
+  const char* summary; /* one line for people, without a full stop */
   /* JSON Schema of the config object, in the subset of docs/abi.md. NULL: takes no keys. */
   const char* config_schema;
 } retort_descriptor;
@@ -56,21 +56,24 @@ typedef struct retort_entry {
    * library_path: absolute, NUL-terminated, valid during the call. [control] */
   retort_status (*init)(const char* library_path);
   void (*deinit)(void); /* after the last destroy, or never. [control]; may be NULL */
+  /* How many plugins the library has; always the same number. [any] */
   uint32_t (*count)(void);
-  const retort_descriptor* (*describe)(uint32_t index); /* NULL: index >= count() */
+  const retort_descriptor* (*describe)(uint32_t index); /* NULL: index >= count(). [any] */
   /* A new instance of the plugin (kind, id). host: valid until destroy. config_json: one object,
    * already checked against config_schema with defaults filled; borrowed. On failure *out is left
    * alone and the text begins with the JSON pointer of the key at fault, if one is. [control]
-   * Errors: INVALID_ARGUMENT config, NOT_FOUND no such (kind, id), RESOURCE_EXHAUSTED. */
+   * Errors: INVALID_ARGUMENT config, NOT_FOUND no such (kind, id) or a file of the config. */
   retort_status (*create)(const retort_host* host, const retort_call* call, const char* kind,
                           const char* id, retort_str config_json, retort_instance** out);
-  void (*destroy)(retort_instance* instance); /* its own threads have ended when it returns */
+  /* Frees the instance; its own threads have ended when it returns. Can't fail. [control] */
+  void (*destroy)(retort_instance* instance);
   /* The instance's table with that id, valid until destroy, or NULL: it has none. [control] */
   const void* (*get_interface)(retort_instance* instance, const char* interface_id);
 } retort_entry;
 
 /* The only export of a plugin library (visible also where -fvisibility=hidden is the rule). Never
- * NULL, always the same pointer. [any] */
+ * NULL, always the same pointer. Linked into a program instead, a library names its function
+ * <library>_retort_plugin_entry_v1. [any] */
 __attribute__((visibility("default"))) const retort_entry* retort_plugin_entry_v1(void);
 
 #ifdef __cplusplus

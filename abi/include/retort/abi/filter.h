@@ -16,9 +16,9 @@ extern "C" {
 
 /* Samples [first, first + n) of the call: all samples of one prompt. */
 typedef struct retort_group {
-  uint64_t first;
-  uint64_t n;
-  uint64_t record_uid;
+  uint64_t first;      /* index into samples */
+  uint64_t n;          /* samples; at least 1 */
+  uint64_t record_uid; /* of the record that they answer */
 } retort_group;
 
 /* Values of decision.action. */
@@ -40,12 +40,12 @@ typedef struct retort_decision {
 
 typedef struct retort_filter_args {
   uint32_t struct_size;
-  uint32_t sample_stride; /* bytes */
-  uint32_t group_stride;  /* bytes */
-  uint32_t pass;          /* of observe, from 0; judge: n_observe_passes */
-  const retort_sample* samples;
+  uint32_t sample_stride;       /* bytes */
+  uint32_t group_stride;        /* bytes */
+  uint32_t pass;                /* of observe, from 0; judge: n_observe_passes */
+  const retort_sample* samples; /* [n_samples] */
   uint64_t n_samples;
-  const retort_group* groups;
+  const retort_group* groups; /* [n_groups]: cut the samples without gaps, in order */
   uint64_t n_groups;
   /* Of the chain entry's "rewards", scored by the host beforehand: a plugin never calls one. */
   const char* const* reward_names; /* [n_rewards] */
@@ -57,7 +57,7 @@ typedef struct retort_filter_args {
    * the group, -1: no answer. */
   const int64_t* first_equal;
   const retort_str* info; /* [n_samples, n_rewards] or NULL: JSON that the rewards reported */
-  void* out_ctx;
+  void* out_ctx;          /* first argument of decide */
   /* judge only; [serial]. Copies the decision. `sample` indexes the call's samples; the last
    * decision of a sample wins; undecided is KEEP. */
   void (*decide)(void* out_ctx, uint64_t sample, const retort_decision* decision);
@@ -80,14 +80,16 @@ typedef struct retort_filter_v1 {
                            const retort_filter_args* args);
   /* After all samples of a pass were observed and all shards' states merged. [serial] */
   retort_status (*end_pass)(retort_instance* instance, const retort_call* call, uint32_t pass);
-  /* Calls args->decide. [serial], or [concurrent] by flag. */
+  /* Calls args->decide. [serial], or [concurrent] by flag. A failing status means: nothing of the
+   * call was decided. */
   retort_status (*judge)(retort_instance* instance, const retort_call* call,
                          const retort_filter_args* args);
-  /* The state observed so far. [control] */
+  /* The state observed so far, of the pass under way. [control] */
   retort_status (*save)(retort_instance* instance, const retort_call* call,
                         const retort_sink* sink);
-  /* Adds a saved state to this one: associative and commutative. [control]
-   * DATA_LOSS: bytes that save did not write. */
+  /* Adds a saved state to this one, or to a fresh instance's: associative and commutative.
+   * [control] DATA_LOSS: bytes that save did not write; the instance is then fit for destroy only.
+   */
   retort_status (*merge)(retort_instance* instance, const retort_call* call,
                          const retort_reader* reader);
 } retort_filter_v1;

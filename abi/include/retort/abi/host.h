@@ -18,7 +18,8 @@ typedef struct retort_host {
   const char* name;    /* "retort", or the embedding program's */
   const char* version; /* "0.1.0" */
   void* ctx;           /* first argument of get_interface */
-  /* The table with that id, valid as long as the host struct, or NULL. [any] */
+  /* The table with that id, valid as long as the host struct, or NULL: this host has none. May
+   * also be asked during create. [any] */
   const void* (*get_interface)(void* ctx, const char* id);
 } retort_host;
 
@@ -58,7 +59,7 @@ typedef struct retort_host_json_v1 {
    * NUL-terminated. */
   retort_status (*parse)(void* ctx, retort_str json, retort_json_document** out, char* error);
   void (*free)(void* ctx, retort_json_document* document); /* NULL is fine */
-  /* The value itself. node from an earlier answer, or 0. */
+  /* The value itself. node from an earlier answer, or 0. RETORT_OUT_OF_RANGE: no such node. */
   retort_status (*value)(void* ctx, const retort_json_document* document, uint32_t node,
                          retort_json_value* out);
   /* Member `key` of object `node`. RETORT_NOT_FOUND: no such member, or not an object. */

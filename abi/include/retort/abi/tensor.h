@@ -28,8 +28,8 @@ typedef struct retort_device {
 
 /* f32 is {FLOAT, 32, 1}, bf16 {BFLOAT, 16, 1}, i64 {INT, 64, 1}, u8 {UINT, 8, 1}. */
 typedef struct retort_dtype {
-  uint8_t code; /* RETORT_DTYPE_* */
-  uint8_t bits;
+  uint8_t code;   /* RETORT_DTYPE_* */
+  uint8_t bits;   /* of one element */
   uint16_t lanes; /* always 1 */
 } retort_dtype;
 
@@ -38,11 +38,11 @@ typedef struct retort_dtype {
  * is shared with outputs, so no const says so; the member's comment does. A dtype, device or
  * stride that a callee does not handle: RETORT_UNIMPLEMENTED. */
 typedef struct retort_tensor {
-  void* data;
-  retort_device device;
-  int32_t ndim;
-  retort_dtype dtype;
-  int64_t* shape;       /* [ndim] */
+  void* data; /* the first element; NULL only if there is none, or where shapes are asked */
+  retort_device device; /* the call's */
+  int32_t ndim;         /* 0: one element */
+  retort_dtype dtype;   /* of every element */
+  int64_t* shape;       /* [ndim], none negative */
   int64_t* strides;     /* [ndim], in elements, never NULL when ndim > 0; rows may be padded */
   uint64_t byte_offset; /* always 0 */
 } retort_tensor;

@@ -18,42 +18,42 @@ extern "C" {
 #define RETORT_ROLE_MATRIX (1u << 0)    /* weight of a linear */
 #define RETORT_ROLE_EMBEDDING (1u << 1) /* looked up by id */
 #define RETORT_ROLE_HEAD (1u << 2)      /* gives the logits (a tied one is EMBEDDING too) */
-#define RETORT_ROLE_NORM (1u << 3)
-#define RETORT_ROLE_BIAS (1u << 4)
-#define RETORT_ROLE_EXPERT (1u << 5) /* [E,...]: E matrices */
-#define RETORT_ROLE_ROUTER (1u << 6)
-#define RETORT_ROLE_LORA (1u << 7)
+#define RETORT_ROLE_NORM (1u << 3)      /* scale or shift of a norm */
+#define RETORT_ROLE_BIAS (1u << 4)      /* added to a linear's rows */
+#define RETORT_ROLE_EXPERT (1u << 5)    /* [E,...]: E matrices */
+#define RETORT_ROLE_ROUTER (1u << 6)    /* gives the scores of experts */
+#define RETORT_ROLE_LORA (1u << 7)      /* a factor of an adapter */
 
 typedef struct retort_param_info {
   uint32_t struct_size;
   uint32_t roles;       /* RETORT_ROLE_* */
   const char* name;     /* "model.layers.0.mlp.up_proj.weight" */
   const int64_t* shape; /* [ndim], of the whole param */
-  uint32_t ndim;
-  uint32_t group; /* index into learning_rate and weight_decay */
+  uint32_t ndim;        /* 1 to 4 */
+  uint32_t group;       /* index into learning_rate and weight_decay */
 } retort_param_info;
 
 /* Values of state_spec.dtype, .shape and .init. */
 #define RETORT_STATE_F32 0u
-#define RETORT_STATE_AS_PARAM 1u
+#define RETORT_STATE_AS_PARAM 1u /* the dtype of the param */
 #define RETORT_STATE_BF16 2u
 #define RETORT_STATE_U8 3u
-#define RETORT_STATE_SHAPE_AS_PARAM 0u
+#define RETORT_STATE_SHAPE_AS_PARAM 0u  /* one element per element */
 #define RETORT_STATE_SHAPE_PER_BLOCK 1u /* [ceil(elements / block)] */
 #define RETORT_STATE_SHAPE_EXPLICIT 2u  /* dims; not with ELEMENTWISE */
-#define RETORT_STATE_INIT_CONSTANT 0u
-#define RETORT_STATE_INIT_COPY_PARAM 1u
+#define RETORT_STATE_INIT_CONSTANT 0u   /* init_value everywhere */
+#define RETORT_STATE_INIT_COPY_PARAM 1u /* the param as it is before the first step */
 
 /* One state tensor of a param; key in a checkpoint: "<param>.<name>". Walked by a stride. */
 typedef struct retort_state_spec {
-  const char* name;
+  const char* name;    /* [a-z0-9_]+, unique within the spec */
   uint32_t dtype;      /* RETORT_STATE_F32 ... */
   uint32_t shape;      /* RETORT_STATE_SHAPE_* */
   uint32_t init;       /* RETORT_STATE_INIT_* */
   uint32_t ndim;       /* of dims */
   double init_value;   /* INIT_CONSTANT */
   uint64_t block;      /* PER_BLOCK: elements of a block; shards are cut at its multiples */
-  const int64_t* dims; /* [ndim], SHAPE_EXPLICIT */
+  const int64_t* dims; /* [ndim], each > 0; SHAPE_EXPLICIT, else NULL */
 } retort_state_spec;
 
 /* Values of optimizer_spec.grain. */
@@ -73,19 +73,19 @@ typedef struct retort_optimizer_spec {
 
 /* Walked by a stride. ELEMENTWISE: param, grad and states are 1-D and contiguous. */
 typedef struct retort_optimizer_tensor {
-  const retort_param_info* info;
-  retort_tensor* param;         /* f32, updated in place */
-  retort_tensor* low_precision; /* NULL, or bf16: the plugin also writes param there, rounded */
-  retort_tensor* grad;          /* f32, unscaled; may be overwritten */
-  retort_tensor* const* states; /* [n_states], in the spec's order, updated in place */
-  uint64_t shard_offset;        /* elements of the whole param before this shard */
-  int64_t step;                 /* of this param; the first is 1 */
+  const retort_param_info* info; /* as spec got it */
+  retort_tensor* param;          /* f32, updated in place */
+  retort_tensor* low_precision;  /* NULL, or bf16: the plugin also writes param there, rounded */
+  retort_tensor* grad;           /* f32, unscaled; may be overwritten */
+  retort_tensor* const* states;  /* [n_states], in the spec's order, updated in place */
+  uint64_t shard_offset;         /* elements of the whole param before this shard */
+  int64_t step;                  /* of this param; the first is 1 */
 } retort_optimizer_tensor;
 
 typedef struct retort_optimizer_args {
   uint32_t struct_size;
-  uint32_t tensor_stride; /* bytes */
-  const retort_optimizer_tensor* tensors;
+  uint32_t tensor_stride;                 /* bytes */
+  const retort_optimizer_tensor* tensors; /* [n], each param at most once */
   uint64_t n;
   const double* learning_rate; /* [n_groups], of this step */
   const double* weight_decay;  /* [n_groups], decoupled */
@@ -98,14 +98,17 @@ typedef struct retort_optimizer_args {
 typedef struct retort_optimizer_v1 {
   uint32_t struct_size;
   uint32_t flags; /* none yet */
-  /* What a param needs; *out as described at retort_optimizer_spec. [control] */
+  /* What a param needs; *out as described at retort_optimizer_spec. Called once per param before
+   * the first step, and again after a restart. [control] */
   retort_status (*spec)(retort_instance* instance, const retort_call* call,
                         const retort_param_info* info, const retort_optimizer_spec** out);
   /* One update of each tensor. [serial]; may use call->n_threads. The result does not depend on
-   * the number of threads nor, with ELEMENTWISE, on how params are cut. */
+   * the number of threads nor, with ELEMENTWISE, on how params are cut. Gradients are finite: the
+   * host skips the step otherwise. A failure ends the run: tensors may be half updated. Errors:
+   * UNIMPLEMENTED dtype or device. */
   retort_status (*step)(retort_instance* instance, const retort_call* call,
                         const retort_optimizer_args* args);
-  /* Scalar state only (the same on all ranks); both NULL: none. [control] */
+  /* Scalar state only (the same on all ranks); save and load both NULL: none. [control] */
   retort_status (*save)(retort_instance* instance, const retort_call* call,
                         const retort_sink* sink);
   /* DATA_LOSS: bytes that save did not write. [control] */

@@ -1,4 +1,5 @@
-// Sources: yield records. The host owns shuffling, sharding, mixing and resume.
+// Sources: yield records, always the same ones in the same order. The host owns shuffling,
+// sharding, mixing and resume.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef RETORT_ABI_DRAFT_SOURCE_H_
 #define RETORT_ABI_DRAFT_SOURCE_H_
@@ -12,27 +13,35 @@ extern "C" {
 
 #define RETORT_SOURCE_INTERFACE "retort.source/0"
 
-/* Borrowed: valid until `on` returns. */
+/* Built by the plugin; borrowed: valid until `on` returns. */
 typedef struct retort_record {
   uint32_t struct_size;
-  retort_status status; /* not 0: goes to quarantine with `json` as it was read */
-  uint64_t uid;         /* unique in the source, the same in every run */
-  retort_str json;      /* one object */
-  retort_str origin;    /* for people: "file:line" */
+  retort_status status; /* not 0: could not be read; goes to quarantine with `json` as it was read
+                           and is never trained on. The source goes on after it */
+  uint64_t uid;         /* unique in the source, the same in every run and on every machine */
+  retort_str json;      /* status 0: one JSON object, UTF-8; else: the bytes, or absent */
+  retort_str origin;    /* for people: "file:line"; may be absent. status not 0: required, and may
+                           go on with ": " and the reason */
 } retort_record;
 
+/* All functions of one instance see one position, which starts before the first record. */
 typedef struct retort_source_v1 {
   uint32_t struct_size;
   uint32_t flags; /* none yet */
-  /* Calls `on` at most max_n times, in a fixed order; *end becomes 1 after the last record.
-   * [serial] */
+  /* Calls `on` at most max_n (at least 1) times, each with the next record; fewer is legal, none
+   * only with *end. *end: out, prefilled with 0; 1: there are no more, and every later call gives
+   * none and 1 again. ctx: first argument of `on`. A failing status ends the reading; records that
+   * `on` has got before stand. [serial] Errors: DATA_LOSS what it reads is corrupt as a whole,
+   * UNAVAILABLE may work later, NOT_FOUND, PERMISSION_DENIED. */
   retort_status (*next)(retort_instance* instance, const retort_call* call, uint64_t max_n,
                         void* ctx, void (*on)(void* ctx, const retort_record* record),
                         int32_t* end);
   /* The position after what `on` has got. [control] */
   retort_status (*save)(retort_instance* instance, const retort_call* call,
                         const retort_sink* sink);
-  /* DATA_LOSS: bytes that save did not write. [control] */
+  /* Goes to a saved position; of a fresh instance of the same config, too. [control] Errors:
+   * DATA_LOSS bytes that save did not write, FAILED_PRECONDITION what it reads has changed since.
+   * After a failure the instance is fit for destroy only. */
   retort_status (*load)(retort_instance* instance, const retort_call* call,
                         const retort_reader* reader);
 } retort_source_v1;
