@@ -80,7 +80,7 @@ class Sft {
 
   LossSpec Spec() const {
     return {
-        .flags = RETORT_LOSS_F64,
+        .flags = RETORT_LOSS_F64 | (dft_ ? RETORT_LOSS_SURROGATE : 0U),
         .aux_names = {"entropy", "mean_token_accuracy"},
     };
   }

@@ -22,6 +22,9 @@ extern "C" {
 /* For checks, exact in f64. rows also takes f64 logits, loss and aux; eval also takes f64 in place
  * of f32 in all of its tensors at once. */
 #define RETORT_LOSS_F64 (1u << 1)
+/* Hint: a part of the loss is held constant in the gradient (a stop-gradient), so that it isn't
+ * the derivative of the loss; checks then don't compare the two. */
+#define RETORT_LOSS_SURROGATE (1u << 16)
 
 /* Values of spec.grain: what is never split over calls. A sequence loss always gets whole
  * sequences. */
