@@ -31,6 +31,7 @@ void Forward(const RunEvent& event, CommandIo& io) {
     case kStageFinished: return io.Message(event.stage + " finished: " + event.text);
     case kStageFailed: return io.Message(event.stage + " stopped");
     case kWarning: return io.Warning(line);
+    case kMetric: return;  // in metrics.jsonl
     case kProgress: break;
   }
   io.Progress({.what = event.stage,

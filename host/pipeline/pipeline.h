@@ -24,8 +24,9 @@ struct RunEvent {
     kStageSkipped,   // finished before, nothing changed
     kProgress,       // done, total, unit, rate; metric if there is one that matters
     kStageFinished,  // `text`: one line of numbers
-    kStageFailed,    // `text`: the error
+    kStageFailed,    // `text`: the error; `code`: CANCELLED if it was stopped
     kWarning,
+    kMetric,  // `step` and `json`, a line of metrics.jsonl
   };
   Kind kind = Kind::kProgress;
   std::string stage = {};
@@ -35,6 +36,9 @@ struct RunEvent {
   double rate = 0;             // tokens per second, 0: unknown
   std::string metric = {};     // "loss", "reward" or ""
   double value = 0;
+  Code code = Code::kOk;
+  int64_t step = -1;
+  std::string json = {};
 };
 std::string_view RunEventName(RunEvent::Kind kind);  // "stage_started" …
 
@@ -55,12 +59,12 @@ struct RunReport {
 
 // Resolves everything without running anything: plugins loaded, their configs checked, models
 // opened, data counted. INVALID_ARGUMENT: the file or a plugin's config is wrong.
-Result<std::string> PlanText(Session& session, const PipelineConfig& config);
-Result<std::string> PlanJson(Session& session, const PipelineConfig& config);
+Result<std::string> PlanText(Session& session, const PipelineConfig& as_loaded);
+Result<std::string> PlanJson(Session& session, const PipelineConfig& as_loaded);
 
 // Plans, then runs or continues. CANCELLED: stopped cleanly, the same call continues.
 // INVALID_ARGUMENT only for what the user wrote; a stage's own failures have other codes.
-Result<RunReport> RunPipeline(Session& session, const PipelineConfig& config,
+Result<RunReport> RunPipeline(Session& session, const PipelineConfig& as_loaded,
                               const RunOptions& options);
 
 // The program's exit code: 0; 2 wrong in what the user wrote; 75 stopped, the same command

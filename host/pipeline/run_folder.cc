@@ -44,7 +44,9 @@ Status RunFolder::AppendMetrics(std::string_view stage, int64_t step,
   writer.Field("time", FormatUtc(RealClock().WallNs()));
   fill(writer);
   writer.EndObject();
-  return metrics_.Append(writer.text());
+  RETORT_RETURN_IF_ERROR(metrics_.Append(writer.text()));
+  if (listener_) listener_(stage, step, writer.text());
+  return OkStatus();
 }
 
 Status RunFolder::CutMetrics(std::string_view stage, int64_t last_step) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/base/status.h"
 #include "core/io/filesystem.h"
@@ -32,6 +33,10 @@ class RunFolder {
   // {"stage", "step", "time", …}
   Status AppendMetrics(std::string_view stage, int64_t step,
                        const std::function<void(json::Writer&)>& fill);
+  // Called with each line that AppendMetrics wrote.
+  using MetricsListener =
+      std::function<void(std::string_view stage, int64_t step, std::string_view line)>;
+  void ListenToMetrics(MetricsListener listener) { listener_ = std::move(listener); }
   Status SyncMetrics() { return metrics_.Sync(); }
 
   // Takes out the lines of `stage` beyond `last_step` (-1: all of them): before a stage starts
@@ -44,6 +49,7 @@ class RunFolder {
   io::FileSystem* fs_;
   std::string path_;
   io::JsonlAppender events_, metrics_;
+  MetricsListener listener_;
 };
 
 }  // namespace retort::host

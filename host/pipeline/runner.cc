@@ -1,5 +1,7 @@
 // The run: stages in order, each skipped, continued or run anew by what its manifest says.
 // SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/runner.h"
+
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -51,32 +53,54 @@ class Runner {
         makings_(session, config, plan),
         nonce_(std::move(nonce)) {}
 
-  Result<RunReport> Run() {
-    RETORT_RETURN_IF_ERROR(Invalidate());
+  // --fresh and --from: out of the way before anything runs, so that a stop changes nothing.
+  Status Prepare() {
+    if (options_.on_event) folder_.ListenToMetrics(ForwardMetrics());
+    bool invalid = options_.fresh;
     for (const StageConfig& stage : config_.stages) {
-      if (!options_.only.empty() && stage.name != options_.only) continue;
+      invalid = invalid || stage.name == options_.from;
+      if (invalid && IsAskedFor(stage)) RETORT_RETURN_IF_ERROR(Discard(stage));
+    }
+    return OkStatus();
+  }
+
+  Result<bool> Step() {
+    for (bool ran = false; !ran && SkipUnasked(); ++next_) {
+      const StageConfig& stage = config_.stages[next_];
       if (options_.cancel != nullptr && options_.cancel->load() != 0) {
         return Cancelled("the run was stopped before stage " + stage.name +
                          "; the same command continues");
       }
-      RETORT_RETURN_IF_ERROR(RunStage(stage));
+      RETORT_ASSIGN_OR_RETURN(ran, RunStage(stage));
     }
-    RunReport report = MakeReport(reports_, config_.output);
-    RETORT_RETURN_IF_ERROR(WriteRunInfo(session_, config_, folder_, report.json, engine_used_));
-    return report;
+    if (SkipUnasked()) return true;
+    if (!told_) {
+      RETORT_RETURN_IF_ERROR(WriteRunInfo(session_, config_, folder_, Report().json, engine_used_));
+    }
+    told_ = true;
+    return false;
   }
 
+  RunReport Report() const { return MakeReport(reports_, config_.output); }
+
  private:
-  // --fresh and --from: out of the way before anything runs, so that a stop changes nothing.
-  Status Invalidate() {
-    bool invalid = options_.fresh;
-    for (const StageConfig& stage : config_.stages) {
-      invalid = invalid || stage.name == options_.from;
-      if (!invalid) continue;
-      if (!options_.only.empty() && stage.name != options_.only) continue;
-      RETORT_RETURN_IF_ERROR(Discard(stage));
-    }
-    return OkStatus();
+  bool IsAskedFor(const StageConfig& stage) const {
+    return options_.only.empty() || stage.name == options_.only;
+  }
+
+  // False: no stage is left.
+  bool SkipUnasked() {
+    while (next_ < config_.stages.size() && !IsAskedFor(config_.stages[next_])) ++next_;
+    return next_ < config_.stages.size();
+  }
+
+  RunFolder::MetricsListener ForwardMetrics() const {
+    return [this](std::string_view stage, int64_t step, std::string_view line) {
+      options_.on_event({.kind = RunEvent::Kind::kMetric,
+                         .stage = std::string(stage),
+                         .step = step,
+                         .json = std::string(line)});
+    };
   }
 
   Status Discard(const StageConfig& stage) {
@@ -105,7 +129,8 @@ class Runner {
     return std::optional<StageManifest>();
   }
 
-  Status RunStage(const StageConfig& stage) {
+  // False: it was done already.
+  Result<bool> RunStage(const StageConfig& stage) {
     StageRun run;
     run.session = &session_;
     run.pipeline = &config_;
@@ -120,10 +145,12 @@ class Runner {
     if (manifest && manifest->finished) {
       run.Emit({.kind = RunEvent::Kind::kStageSkipped});
       RETORT_RETURN_IF_ERROR(folder_.AppendEvent("stage_skipped", stage.name));
-      return AddReport(run, true);
+      RETORT_RETURN_IF_ERROR(AddReport(run, true));
+      return false;
     }
     if (!manifest) manifest = StageManifest{.stage = stage.name, .makings = makings};
-    return Execute(run, std::move(*manifest));
+    RETORT_RETURN_IF_ERROR(Execute(run, std::move(*manifest)));
+    return true;
   }
 
   Status Execute(StageRun& run, StageManifest manifest) {
@@ -162,7 +189,8 @@ class Runner {
                                 writer.Field("code", CodeName(failure.code()));
                                 writer.Field("text", failure.message());
                               });
-    run.Emit({.kind = RunEvent::Kind::kStageFailed, .text = failure.message()});
+    run.Emit(
+        {.kind = RunEvent::Kind::kStageFailed, .text = failure.message(), .code = failure.code()});
     return failure;
   }
 
@@ -188,7 +216,9 @@ class Runner {
   MakingsReader makings_;
   std::string nonce_;
   std::vector<StageReport> reports_;
+  size_t next_ = 0;  // stage to look at
   bool engine_used_ = false;
+  bool told_ = false;  // run.json has the report of all
 };
 
 Status CheckStageOption(const PipelineConfig& config, const char* option, const std::string& name) {
@@ -210,6 +240,7 @@ std::string_view RunEventName(RunEvent::Kind kind) {
     case RunEvent::Kind::kStageResumed: return "stage_resumed";
     case RunEvent::Kind::kStageSkipped: return "stage_skipped";
     case RunEvent::Kind::kProgress: return "progress";
+    case RunEvent::Kind::kMetric: return "metric";
     case RunEvent::Kind::kStageFinished: return "stage_finished";
     case RunEvent::Kind::kStageFailed: return "stage_failed";
     case RunEvent::Kind::kWarning: return "warning";
@@ -217,18 +248,49 @@ std::string_view RunEventName(RunEvent::Kind kind) {
   return "";
 }
 
-Result<RunReport> RunPipeline(Session& session, const PipelineConfig& config,
-                              const RunOptions& options) {
-  RETORT_RETURN_IF_ERROR(CheckStageOption(config, "--only", options.only));
-  RETORT_RETURN_IF_ERROR(CheckStageOption(config, "--from", options.from));
-  RETORT_ASSIGN_OR_RETURN(const Plan plan, MakePlan(session, config));
+// In this order: the runner refers to what stands before it, and the folder is given back last.
+struct PipelineRun::State {
+  PipelineConfig config;
+  RunOptions options;
+  Plan plan = {};
+  std::optional<RunLock> lock = {};
+  std::optional<Runner> runner = {};
+};
+
+PipelineRun::PipelineRun(std::unique_ptr<State> state) : state_(std::move(state)) {}
+PipelineRun::PipelineRun(PipelineRun&&) noexcept = default;
+PipelineRun::~PipelineRun() = default;
+
+Result<PipelineRun> PipelineRun::Start(Session& session, const PipelineConfig& as_loaded,
+                                       RunOptions options) {
+  auto state = std::make_unique<State>(State{.config = as_loaded, .options = std::move(options)});
+  const PipelineConfig& config = state->config;
+  RETORT_RETURN_IF_ERROR(CheckStageOption(config, "--only", state->options.only));
+  RETORT_RETURN_IF_ERROR(CheckStageOption(config, "--from", state->options.from));
+  RETORT_ASSIGN_OR_RETURN(state->plan, MakePlan(session, state->config));
   io::FileSystem& fs = io::RealFileSystem();
   RETORT_RETURN_IF_ERROR(fs.MakeFolders(config.output));
   const LockOwner self = LockOwner::Self();
-  RETORT_ASSIGN_OR_RETURN(const RunLock lock, RunLock::Acquire(fs, config.output, self));
+  RETORT_ASSIGN_OR_RETURN(RunLock lock, RunLock::Acquire(fs, config.output, self));
+  state->lock.emplace(std::move(lock));
   RETORT_ASSIGN_OR_RETURN(RunFolder folder, RunFolder::Open(fs, config.output));
   RETORT_RETURN_IF_ERROR(WriteRunInfo(session, config, folder, "", false));
-  return Runner(session, config, options, plan, std::move(folder), self.nonce).Run();
+  state->runner.emplace(session, config, state->options, state->plan, std::move(folder),
+                        self.nonce);
+  RETORT_RETURN_IF_ERROR(state->runner->Prepare());
+  return PipelineRun(std::move(state));
+}
+
+Result<bool> PipelineRun::Step() { return state_->runner->Step(); }
+RunReport PipelineRun::Report() const { return state_->runner->Report(); }
+
+Result<RunReport> RunPipeline(Session& session, const PipelineConfig& as_loaded,
+                              const RunOptions& options) {
+  RETORT_ASSIGN_OR_RETURN(PipelineRun run, PipelineRun::Start(session, as_loaded, options));
+  for (bool more = true; more;) {
+    RETORT_ASSIGN_OR_RETURN(more, run.Step());
+  }
+  return run.Report();
 }
 
 int ExitCode(const Status& status) {
