@@ -159,6 +159,12 @@ Tensor Tensor::Rows(int64_t begin, int64_t end) const {
   return part;
 }
 
+Tensor Tensor::As(Elem elem, int64_t pad) const {
+  Tensor other(name_, elem, shape_, pad);
+  for (int64_t i = 0; i < size_; ++i) other.Set(i, At(i));
+  return other;
+}
+
 void Tensor::SetRows(int64_t begin, const Tensor& part) {
   const int64_t each = shape_[0] == 0 ? 0 : size_ / shape_[0];
   for (int64_t i = 0; i < part.size_; ++i) {

@@ -45,6 +45,8 @@ class Tensor {
 
   // Copies of rows [begin, end) of the first dimension, with the same padding.
   Tensor Rows(int64_t begin, int64_t end) const;
+  // The same numbers in another dtype, or with another gap between rows.
+  Tensor As(Elem elem, int64_t pad = 0) const;
   // Puts the elements of `part` in from row `begin` on.
   void SetRows(int64_t begin, const Tensor& part);
 
