@@ -71,6 +71,7 @@ class Call {
   int64_t step() const { return call_->step; }
   retort_key key() const { return call_->key; }
   int n_threads() const { return call_->n_threads; }
+  int64_t deadline_ns() const { return call_->deadline_ns; }  // CLOCK_MONOTONIC; 0: none
   void Log(int32_t level, std::string_view text) const {
     call_->log(call_->ctx, level, ToStr(text));
   }
