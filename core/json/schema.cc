@@ -256,6 +256,33 @@ void CollectMarked(const Value& schema, const Value& value, const std::string& p
   }
 }
 
+// Copies a value with the strings at the given pointers replaced. Depth is bounded by the parser.
+void WriteReplaced(const Value& value, const std::string& pointer,
+                   const std::vector<MarkedValue>& replacements, Writer* out) {
+  if (value.is_object()) {
+    out->BeginObject();
+    for (size_t i = 0; i < value.size(); ++i) {
+      out->Key(value.key_at(i));
+      WriteReplaced(value.value_at(i), Child(pointer, value.key_at(i)), replacements, out);
+    }
+    out->EndObject();
+  } else if (value.is_array()) {
+    out->BeginArray();
+    for (size_t i = 0; i < value.size(); ++i) {
+      WriteReplaced(value[i], Child(pointer, std::to_string(i)), replacements, out);
+    }
+    out->EndArray();
+  } else {
+    const auto found = std::find_if(replacements.begin(), replacements.end(),
+                                    [&](const MarkedValue& r) { return r.pointer == pointer; });
+    if (found != replacements.end()) {
+      out->String(found->value);
+    } else {
+      out->Copy(value);
+    }
+  }
+}
+
 Result<Document> ParseSchema(std::string_view text) {
   RETORT_ASSIGN_OR_RETURN(Document schema,
                           Document::Parse(text.empty() ? "{}" : text, "config schema"));
@@ -291,6 +318,14 @@ Result<std::vector<MarkedValue>> FindMarked(std::string_view schema_json,
   std::vector<MarkedValue> out;
   CollectMarked(schema.root(), config.root(), "", mark, &out);
   return out;
+}
+
+Result<std::string> ReplaceStrings(std::string_view config_json,
+                                   const std::vector<MarkedValue>& replacements) {
+  RETORT_ASSIGN_OR_RETURN(const Document config, ParseConfig(config_json));
+  Writer out;
+  WriteReplaced(config.root(), "", replacements, &out);
+  return out.Take();
 }
 
 }  // namespace retort::json

@@ -30,5 +30,8 @@ struct MarkedValue {
 };
 Result<std::vector<MarkedValue>> FindMarked(std::string_view schema_json,
                                             std::string_view config_json, std::string_view mark);
+// The config with the values at those pointers replaced.
+Result<std::string> ReplaceStrings(std::string_view config_json,
+                                   const std::vector<MarkedValue>& replacements);
 
 }  // namespace retort::json

@@ -23,12 +23,30 @@ Status MakingsReader::AddModel(const ModelRef& ref, NamedHashes* inputs) {
 Status MakingsReader::AddData(const std::vector<DataRef>& refs, NamedHashes* inputs) {
   for (const DataRef& ref : refs) {
     if (!ref.stage.empty()) continue;
-    const std::string& path = config_.data.at(ref.text).path;
+    const DataConfig& entry = config_.data.at(ref.text);
+    if (entry.source) {
+      RETORT_RETURN_IF_ERROR(AddFiles("data:" + ref.text, entry.source->files, inputs));
+      continue;
+    }
+    const std::string& path = entry.path;
     if (files_.count(path) == 0) {
       RETORT_ASSIGN_OR_RETURN(const io::FileDigest digest, io::HashFile(path));
       files_[path] = digest.hash;
     }
     inputs->emplace_back("data:" + ref.text, files_[path]);
+  }
+  return OkStatus();
+}
+
+// Files that plugin configs name, under the file's name: a moved file is the same file.
+Status MakingsReader::AddFiles(const std::string& what, const std::vector<std::string>& paths,
+                               NamedHashes* inputs) {
+  for (const std::string& path : paths) {
+    if (files_.count(path) == 0) {
+      RETORT_ASSIGN_OR_RETURN(const io::FileDigest digest, io::HashFile(path));
+      files_[path] = digest.hash;
+    }
+    inputs->emplace_back(what + ":" + path.substr(path.rfind('/') + 1), files_[path]);
   }
   return OkStatus();
 }
@@ -59,7 +77,8 @@ Result<StageMakings> MakingsReader::Of(const StageConfig& stage) {
   for (const EvalTask& task : stage.eval.tasks) {
     RETORT_RETURN_IF_ERROR(AddData(task.data, &inputs));
   }
-  if (stage.kind == StageKind::kGenerate) {
+  RETORT_RETURN_IF_ERROR(AddFiles("file", stage.plugin_files, &inputs));
+  if (stage.kind == StageKind::kGenerate && !stage.generate.generator) {
     RETORT_RETURN_IF_ERROR(AddModel(stage.generate.model, &inputs));
   }
   if (stage.kind == StageKind::kSft) RETORT_RETURN_IF_ERROR(AddModel(stage.sft.model, &inputs));

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/base/status.h"
 #include "host/pipeline/artifact.h"
@@ -22,6 +23,8 @@ class MakingsReader {
  private:
   Status AddModel(const ModelRef& ref, NamedHashes* inputs);
   Status AddData(const std::vector<DataRef>& refs, NamedHashes* inputs);
+  Status AddFiles(const std::string& what, const std::vector<std::string>& paths,
+                  NamedHashes* inputs);
   Status AddPlugin(const std::string& kind, const std::string& id, NamedHashes* plugins);
 
   Session& session_;

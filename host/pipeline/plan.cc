@@ -12,6 +12,7 @@
 #include "host/chain/filter_chain.h"
 #include "host/chain/reward_chain.h"
 #include "host/pipeline/artifact.h"
+#include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
 
 namespace retort::host {
@@ -41,13 +42,19 @@ Status AsFileFault(const Status& status, const std::string& context) {
 
 class Planner {
  public:
-  Planner(Session& session, const PipelineConfig& config) : session_(session), config_(config) {}
+  Planner(Session& session, PipelineConfig& config) : session_(session), config_(config) {}
 
   Result<Plan> Make() {
     RETORT_RETURN_IF_ERROR(session_.EnsurePlugins());
     for (const std::string& path : config_.plugins) {
       const Status loaded = session_.plugins().LoadFile(path);
       if (!loaded.ok()) return AsFileFault(loaded, config_.file + ": plugins");
+    }
+    RETORT_RETURN_IF_ERROR(AnchorPluginFiles(session_.plugins(), &config_));
+    for (const auto& [name, data] : config_.data) {
+      if (!data.source) continue;
+      RETORT_RETURN_IF_ERROR(
+          CheckUse(config_.file + ": data." + name + ".source", "source", *data.source));
     }
     for (const StageConfig& stage : config_.stages) {
       PlannedStage planned = {.stage = &stage};
@@ -80,7 +87,18 @@ class Planner {
     return status.ok() ? status : AsUsage(status, Place(stage, key));
   }
 
+  Status CheckUse(const std::string& place, const std::string& kind, const PluginUse& use) {
+    const Status status = session_
+                              .CreatePlugin(kind, use.plugin, use.config, {},
+                                            {.isolate = use.isolate, .timeout_ms = use.timeout_ms})
+                              .status();
+    return status.ok() ? status : AsUsage(status, place);
+  }
+
   Status CheckPlugins(const StageConfig& stage) {
+    if (stage.generate.generator) {
+      return CheckUse(Place(stage, "generator"), "generator", stage.generate.generator->plugin);
+    }
     if (stage.kind == StageKind::kFilter) return CheckChain(stage.filter.filters, true);
     for (const EvalTask& task : stage.eval.tasks) {
       RETORT_RETURN_IF_ERROR(CheckChain(task.rewards, false));
@@ -125,7 +143,9 @@ class Planner {
 
   Status AddModels(const StageConfig& stage, PlannedStage* planned) {
     std::vector<ModelRef> refs = stage.eval.models;
-    if (stage.kind == StageKind::kGenerate) refs.push_back(stage.generate.model);
+    if (stage.kind == StageKind::kGenerate && !stage.generate.generator) {
+      refs.push_back(stage.generate.model);
+    }
     if (stage.kind == StageKind::kSft) refs.push_back(stage.sft.model);
     for (const ModelRef& ref : refs) {
       RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(ref, stage));
@@ -145,7 +165,7 @@ class Planner {
         *at_most = *at_most || from->at_most || from->stage->kind == StageKind::kFilter;
         if (ref.limit > 0) n = std::min(n, ref.limit);
       } else {
-        Result<std::vector<StageData>> data = LoadData(config_, {ref}, 0, "");
+        Result<std::vector<StageData>> data = LoadData(session_, config_, {ref}, 0, "");
         if (!data.ok()) return AsFileFault(data.status(), config_.file);
         n = static_cast<int64_t>(data->front().size());
       }
@@ -215,14 +235,14 @@ class Planner {
   }
 
   Session& session_;
-  const PipelineConfig& config_;
+  PipelineConfig& config_;
   Plan plan_;
   std::map<std::string, PlannedModel> models_;  // by path
 };
 
 }  // namespace
 
-Result<Plan> MakePlan(Session& session, const PipelineConfig& config) {
+Result<Plan> MakePlan(Session& session, PipelineConfig& config) {
   return Planner(session, config).Make();
 }
 

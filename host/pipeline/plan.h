@@ -37,6 +37,7 @@ struct Plan {
 
 // INVALID_ARGUMENT: wrong in the file (a plugin's id or config). Other codes: a model, data or
 // plugin file can't be used.
-Result<Plan> MakePlan(Session& session, const PipelineConfig& config);
+// Fills in the paths of files that plugin configs name. `config` outlives the plan.
+Result<Plan> MakePlan(Session& session, PipelineConfig& config);
 
 }  // namespace retort::host

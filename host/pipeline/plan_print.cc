@@ -52,7 +52,8 @@ std::string Inputs(const PlannedStage& planned) {
 
 }  // namespace
 
-Result<std::string> PlanText(Session& session, const PipelineConfig& config) {
+Result<std::string> PlanText(Session& session, const PipelineConfig& as_loaded) {
+  PipelineConfig config = as_loaded;
   RETORT_ASSIGN_OR_RETURN(const Plan plan, MakePlan(session, config));
   const std::vector<std::string> states = States(session, config, plan);
   std::string out = "pipeline " + config.name + "  (seed " + std::to_string(config.seed) +
@@ -88,7 +89,8 @@ Result<std::string> PlanText(Session& session, const PipelineConfig& config) {
   return out + stages.Render();
 }
 
-Result<std::string> PlanJson(Session& session, const PipelineConfig& config) {
+Result<std::string> PlanJson(Session& session, const PipelineConfig& as_loaded) {
+  PipelineConfig config = as_loaded;
   RETORT_ASSIGN_OR_RETURN(const Plan plan, MakePlan(session, config));
   const std::vector<std::string> states = States(session, config, plan);
   json::Writer writer(2);

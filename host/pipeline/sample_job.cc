@@ -2,14 +2,13 @@
 #include "host/pipeline/sample_job.h"
 
 #include <algorithm>
-#include <map>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "core/data/prompt.h"
 #include "core/data/sample.h"
-#include "core/io/jsonl.h"
+#include "host/pipeline/ordered_samples.h"
 
 namespace retort::host {
 namespace {
@@ -44,34 +43,12 @@ Result<PreparedPrompts> Prepare(const SampleJob& job) {
   return out;
 }
 
-// Lines already in the file; each must be the job's next sample.
-Result<size_t> CountDone(const SampleJob& job) {
-  io::FileSystem& fs = io::RealFileSystem();
-  if (!fs.Exists(job.path)) return size_t{0};
-  RETORT_ASSIGN_OR_RETURN(io::JsonlReader reader, io::JsonlReader::Open(job.path));
-  const size_t total = job.records.size() * static_cast<size_t>(job.samples);
-  size_t done = 0;
-  for (;; ++done) {
-    RETORT_ASSIGN_OR_RETURN(const auto line, reader.NextLine());
-    if (!line) return done;
-    RETORT_ASSIGN_OR_RETURN(const data::Sample sample, data::SampleFromJson(*line, reader.where()));
-    const size_t record = done / static_cast<size_t>(job.samples);
-    const auto index = static_cast<int32_t>(done % static_cast<size_t>(job.samples));
-    const bool next =
-        done < total && sample.record_uid == job.records[record].uid && sample.index == index;
-    if (next) continue;
-    return DataLoss(reader.where() +
-                    ": is not the sample that belongs there; start the stage "
-                    "anew with --from");
-  }
-}
-
 // Collects completions as they come, writes them in order.
 class OrderedWriter {
  public:
   OrderedWriter(StageRun& run, const SampleJob& job, const PreparedPrompts& prepared,
-                io::JsonlAppender file, size_t done)
-      : run_(run), job_(job), prepared_(prepared), file_(std::move(file)), next_(done) {
+                OrderedSamples file)
+      : run_(run), job_(job), prepared_(prepared), file_(std::move(file)) {
     for (size_t i = 0; i < job.records.size(); ++i) record_of_[job.records[i].uid] = i;
   }
 
@@ -79,17 +56,13 @@ class OrderedWriter {
     Mirror();
     if (completion.finish == engine::Finish::kCancelled) return;
     const size_t record = record_of_.at(completion.uid);
-    const size_t order =
-        record * static_cast<size_t>(job_.samples) + static_cast<size_t>(completion.index);
-    if (order < next_) return;  // written before the stop
+    const size_t position = SampleOrder{job_.records, job_.samples}.At(record, completion.index);
+    if (file_.Has(position)) return;  // written before the stop
     if (completion.finish == engine::Finish::kError && errors_++ == 0) {
       run_.Warn(job_.records[record].where + ": " + completion.error);
     }
-    waiting_[order] = data::SampleToJson(MakeSample(record, completion));
-    while (!waiting_.empty() && waiting_.begin()->first == next_ && status_.ok()) {
-      status_ = file_.Append(waiting_.begin()->second);
-      waiting_.erase(waiting_.begin());
-      ++next_;
+    if (status_.ok()) {
+      status_ = file_.Add(position, data::SampleToJson(MakeSample(record, completion)));
     }
     if (!status_.ok()) stop_.store(1);
     Report();
@@ -119,7 +92,7 @@ class OrderedWriter {
     const double seconds = rate_clock_.Seconds();
     run_.Emit(
         {.kind = RunEvent::Kind::kProgress,
-         .done = static_cast<double>(next_ + waiting_.size()),
+         .done = static_cast<double>(file_.taken()),
          .total = static_cast<double>(job_.records.size()) * static_cast<double>(job_.samples),
          .unit = job_.unit,
          .rate = seconds > 0 ? static_cast<double>(tokens_) / seconds : 0});
@@ -149,9 +122,7 @@ class OrderedWriter {
   StageRun& run_;
   const SampleJob& job_;
   const PreparedPrompts& prepared_;
-  io::JsonlAppender file_;
-  size_t next_;  // order of the next line
-  std::map<size_t, std::string> waiting_;
+  OrderedSamples file_;
   std::unordered_map<uint64_t, size_t> record_of_;
   engine::Cancel stop_{0};
   Status status_;
@@ -190,18 +161,17 @@ void AddStats(const engine::GenerateStats& stats, StageNumbers* numbers) {
 }  // namespace
 
 Status WriteSamples(StageRun& run, const SampleJob& job) {
-  // Opening cuts a torn last line off, so that what is counted is whole.
-  RETORT_ASSIGN_OR_RETURN(io::JsonlAppender file,
-                          io::JsonlAppender::Open(run.folder->fs(), job.path));
-  RETORT_ASSIGN_OR_RETURN(const size_t done, CountDone(job));
-  const size_t total = job.records.size() * static_cast<size_t>(job.samples);
+  const SampleOrder order = {job.records, job.samples};
+  RETORT_ASSIGN_OR_RETURN(OrderedSamples file,
+                          OrderedSamples::Open(run.folder->fs(), job.path, order));
+  const size_t done = file.written(), total = order.total();
   if (done > 0 && done < total) {
     run.Resumed(std::to_string(done) + " of " + std::to_string(total) + " samples were there");
   }
   if (done == total) return OkStatus();
   RETORT_ASSIGN_OR_RETURN(const PreparedPrompts prepared, Prepare(job));
   const std::vector<engine::GenerateRequest> requests = Requests(job, prepared, done);
-  OrderedWriter writer(run, job, prepared, std::move(file), done);
+  OrderedWriter writer(run, job, prepared, std::move(file));
   if (run.cancelled()) return run.CancelledStatus();
   engine::GenerateOptions options;
   options.max_batch = static_cast<int32_t>(job.max_batch);

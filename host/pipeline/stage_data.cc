@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/io/filesystem.h"
+#include "host/pipeline/source_records.h"
 
 namespace retort::host {
 
@@ -18,15 +19,21 @@ std::string DataPath(const PipelineConfig& config, const DataRef& ref,
 
 namespace {
 
-Result<StageData> LoadEntry(const PipelineConfig& config, const DataRef& ref,
+Result<data::RecordSet> ReadEntry(Session& session, const std::string& name,
+                                  const DataConfig& entry, const data::RecordOptions& options) {
+  if (!entry.source) return data::ReadRecords(entry.path, options);
+  return ReadSource(session, *entry.source, name, options);
+}
+
+Result<StageData> LoadEntry(Session& session, const PipelineConfig& config, const DataRef& ref,
                             const std::string& run_path) {
   StageData data = {.name = ref.text,
                     .weight = ref.weight,
                     .is_samples = !ref.stage.empty(),
                     .records = {},
                     .samples = {}};
-  const std::string path = DataPath(config, ref, run_path);
   if (data.is_samples) {
+    const std::string path = DataPath(config, ref, run_path);
     RETORT_ASSIGN_OR_RETURN(data.samples, data::ReadSamples(path));
     if (ref.limit > 0 && data.samples.size() > static_cast<size_t>(ref.limit)) {
       data.samples.resize(static_cast<size_t>(ref.limit));
@@ -40,7 +47,7 @@ Result<StageData> LoadEntry(const PipelineConfig& config, const DataRef& ref,
                                        .map = source.map,
                                        .limit = limit,
                                        .max_bad_lines = source.max_bad_lines};
-  Result<data::RecordSet> set = data::ReadRecords(path, options);
+  Result<data::RecordSet> set = ReadEntry(session, ref.text, source, options);
   if (!set.ok()) return set.status().WithContext("data '" + ref.text + "'");
   data.records = std::move(set->records);
   data.bad_lines = static_cast<int64_t>(set->bad_lines.size());
@@ -49,13 +56,13 @@ Result<StageData> LoadEntry(const PipelineConfig& config, const DataRef& ref,
 
 }  // namespace
 
-Result<std::vector<StageData>> LoadData(const PipelineConfig& config,
+Result<std::vector<StageData>> LoadData(Session& session, const PipelineConfig& config,
                                         const std::vector<DataRef>& refs, int64_t limit,
                                         const std::string& run_path) {
   std::vector<StageData> all;
   size_t left = limit > 0 ? static_cast<size_t>(limit) : SIZE_MAX;
   for (const DataRef& ref : refs) {
-    RETORT_ASSIGN_OR_RETURN(StageData data, LoadEntry(config, ref, run_path));
+    RETORT_ASSIGN_OR_RETURN(StageData data, LoadEntry(session, config, ref, run_path));
     if (data.records.size() > left) data.records.resize(left);
     if (data.samples.size() > left) data.samples.resize(left);
     left -= data.size();

@@ -11,6 +11,7 @@
 #include "core/data/record.h"
 #include "core/data/sample.h"
 #include "host/pipeline/config/config.h"
+#include "host/session/session.h"
 
 namespace retort::host {
 
@@ -26,7 +27,7 @@ struct StageData {
 };
 
 // Every entry, cut by its own limits and, over all, by `limit` (0: none).
-Result<std::vector<StageData>> LoadData(const PipelineConfig& config,
+Result<std::vector<StageData>> LoadData(Session& session, const PipelineConfig& config,
                                         const std::vector<DataRef>& refs, int64_t limit,
                                         const std::string& run_path);
 

@@ -36,7 +36,7 @@ EXTERNAL = [
     ("intrinsics", re.compile(r"^(\w*intrin|cpuid)\.h$")),
     ("libc", re.compile(r"^(std\w+|assert|math|limits|string|errno|float|inttypes|ctype|time|"
                         r"sys/auxv)\.h$")),
-    ("posix", re.compile(r"^(unistd|fcntl|signal|dlfcn|pthread|sched|dirent|poll|termios|link|elf|"
+    ("posix", re.compile(r"^(unistd|spawn|fcntl|signal|dlfcn|pthread|sched|dirent|poll|termios|link|elf|"
                          r"strings|sys/\w+|linux/\w+|malloc)\.h$")),
     ("std", re.compile(r"^[a-z_0-9]+$")),
 ]

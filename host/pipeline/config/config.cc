@@ -70,7 +70,12 @@ class Builder {
 
   void AddData(const Member& member) {
     const Node& node = member.value;
+    const Node* source = node.Find("source");
+    if ((source == nullptr) == (node.Find("path") == nullptr)) {
+      Fail(node.where, "data." + member.key, "give \"path\" or \"source\", one of the two");
+    }
     DataConfig data = {.path = StringAt(node, "path"),
+                       .source = {},
                        .format = StringAt(node, "format"),
                        .map = {},
                        .limit = IntAt(node, "limit"),
@@ -78,7 +83,22 @@ class Builder {
     if (const Node* map = node.Find("map")) {
       for (const Member& rule : map->members) data.map.emplace_back(rule.key, rule.value.text);
     }
+    if (source != nullptr) data.source = ReadUse(*source, "source");
     config_.data[member.key] = std::move(data);
+  }
+
+  static PluginUse ReadUse(const Node& node, const std::string& kind) {
+    PluginUse use = {.plugin = WithoutKind(StringAt(node, "plugin"), kind),
+                     .config = JsonAt(node, "config", "{}")};
+    if (node.Find("isolate") != nullptr) use.isolate = BoolAt(node, "isolate");
+    use.timeout_ms = IntAt(node, "timeout_ms");
+    return use;
+  }
+
+  // "source/jsonl" where the place says that it is a source.
+  static std::string WithoutKind(std::string id, const std::string& kind) {
+    if (id.starts_with(kind + "/")) id.erase(0, kind.size() + 1);
+    return id;
   }
 
   void AddStage(const Node& node) {
@@ -97,6 +117,10 @@ class Builder {
     if (kind == "filter") ReadFilter(node, path, &stage);
     if (kind == "sft") ReadSft(node, path, &stage);
     if (kind == "eval") ReadEval(node, path, &stage);
+    for (const std::string& name : NamedData(stage)) {
+      const auto& source = config_.data.at(name).source;
+      if (source) NotePlugin("source", source->plugin, &stage);
+    }
     stage.resolved = Canonical(node, stage);
     config_.stages.push_back(std::move(stage));
   }
@@ -167,8 +191,7 @@ class Builder {
   }
 
   static void NotePlugin(const std::string& kind, std::string id, StageConfig* stage) {
-    if (id.starts_with(kind + "/")) id.erase(0, kind.size() + 1);
-    const std::pair<std::string, std::string> plugin = {kind, std::move(id)};
+    const std::pair<std::string, std::string> plugin = {kind, WithoutKind(std::move(id), kind)};
     auto& all = stage->plugins;
     if (std::find(all.begin(), all.end(), plugin) == all.end()) all.push_back(plugin);
   }
@@ -176,7 +199,7 @@ class Builder {
   void ReadGenerate(const Node& node, const std::string& path, StageConfig* stage) {
     stage->kind = StageKind::kGenerate;
     GenerateStage& g = stage->generate;
-    g.model = references_.Model(*node.Find("model"), path + ".model", stage);
+    ReadAnswerer(node, path, stage);
     g.data = references_.Data(*node.Find("data"), path + ".data", stage);
     g.samples = IntAt(node, "samples");
     g.limit = IntAt(node, "limit");
@@ -184,6 +207,27 @@ class Builder {
     g.chat = ReadChat(node);
     g.prefix = StringAt(node, "prefix");
     g.sampling = ReadSampling(node, path);
+  }
+
+  // Who answers: a model or a generator plugin.
+  void ReadAnswerer(const Node& node, const std::string& path, StageConfig* stage) {
+    GenerateStage& g = stage->generate;
+    const Node* model = node.Find("model");
+    const Node* generator = node.Find("generator");
+    if ((model == nullptr) == (generator == nullptr)) {
+      Fail(node.where, path, "give \"model\" or \"generator\", one of the two");
+    }
+    if (model != nullptr) g.model = references_.Model(*model, path + ".model", stage);
+    if (generator == nullptr) return;
+    if (!StringAt(node, "prefix").empty()) {
+      Fail(node.Find("prefix")->where, path + ".prefix",
+           "a generator's completions can't be given a forced start; leave it out");
+    }
+    g.generator = {.plugin = ReadUse(*generator, "generator"),
+                   .fail_on_error = StringAt(*generator, "on_error") == "fail",
+                   .max_error_rate = NumberAt(*generator, "max_error_rate"),
+                   .max_retries = IntAt(*generator, "max_retries")};
+    NotePlugin("generator", g.generator->plugin.plugin, stage);
   }
 
   void ReadFilter(const Node& node, const std::string& path, StageConfig* stage) {

@@ -20,8 +20,17 @@ struct ModelConfig {
   std::string chat_format = {};  // "auto": by the model's template
 };
 
+// A plugin of the kind that its place gives.
+struct PluginUse {
+  std::string plugin = {}, config = "{}";  // an id; what it is created with
+  std::optional<bool> isolate = {};        // unset: in a worker unless built in
+  int64_t timeout_ms = 60'000;             // of a call, in a worker
+  std::vector<std::string> files = {};     // that the config names, absolute; filled by AnchorFiles
+};
+
 struct DataConfig {
-  std::string path = {};  // absolute
+  std::string path = {};                 // absolute; "" with a source
+  std::optional<PluginUse> source = {};  // gives the records instead of a file
   std::string format = "auto";
   std::vector<std::pair<std::string, std::string>> map = {};  // key -> column or template
   int64_t limit = 0;                                          // first n records; 0: all
@@ -66,8 +75,17 @@ struct LossEntry {
   double weight = 1;
 };
 
+// A generator plugin that answers instead of a model.
+struct GeneratorUse {
+  PluginUse plugin = {};
+  bool fail_on_error = false;    // on_error: "fail"
+  double max_error_rate = 0.01;  // share of samples without an answer above which the stage fails
+  int64_t max_retries = 3;       // of a request that failed
+};
+
 struct GenerateStage {
-  ModelRef model = {};
+  ModelRef model = {};                         // or
+  std::optional<GeneratorUse> generator = {};  // this
   std::vector<DataRef> data = {};
   int64_t samples = 1, limit = 0, max_batch = 16;
   ChatOptions chat = {};
@@ -139,6 +157,7 @@ struct StageConfig {
   std::vector<std::string> inputs = {};  // stages it refers to, each once
   // Every plugin it names: (kind, id), each once.
   std::vector<std::pair<std::string, std::string>> plugins = {};
+  std::vector<std::string> plugin_files = {};  // that their configs name; filled by AnchorFiles
   std::string resolved = {};  // the stage's resolved JSON, compact, canonical: what is hashed
   GenerateStage generate;     // the one of `kind` is filled in
   FilterStage filter;

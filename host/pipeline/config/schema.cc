@@ -16,10 +16,11 @@ const ObjectSpec& Generate() {
       .title = "a generate stage",
       .keys = {NameKey(),
                KindKey(),
-               {.name = "model",
-                .kind = kString,
-                .summary = "a name, a path or @stage",
-                .required = true},
+               {.name = "model", .kind = kString, .summary = "a name, a path or @stage"},
+               {.name = "generator",
+                .kind = kObject,
+                .summary = "a generator plugin that answers instead of a model",
+                .object = &GeneratorEntrySpec()},
                DataKey(),
                LimitKey(),
                {.name = "samples",
@@ -32,7 +33,7 @@ const ObjectSpec& Generate() {
                PrefixKey("forced start of each completion; counts as completion"),
                SamplingKey("{}"),
                BatchSlots()},
-      .reserved = {"rewards", "retry", "generator"}};
+      .reserved = {"rewards", "retry"}};
   return spec;
 }
 
@@ -212,7 +213,11 @@ const ObjectSpec& ModelSpec() {
 const ObjectSpec& DataSpec() {
   static const ObjectSpec spec = {
       .title = "a data source",
-      .keys = {{.name = "path", .kind = kPath, .summary = "a JSONL file", .required = true},
+      .keys = {{.name = "path", .kind = kPath, .summary = "a JSONL file"},
+               {.name = "source",
+                .kind = kObject,
+                .summary = "a source plugin that gives the records instead of a file",
+                .object = &SourceEntrySpec()},
                {.name = "format",
                 .kind = kString,
                 .fallback = "\"auto\"",

@@ -8,9 +8,11 @@
 
 namespace retort::host {
 
-const ObjectSpec& RewardEntrySpec();  // an entry of `rewards`
-const ObjectSpec& FilterEntrySpec();  // an entry of `filters`
-const ObjectSpec& LossEntrySpec();    // an entry of `loss`
+const ObjectSpec& RewardEntrySpec();     // an entry of `rewards`
+const ObjectSpec& FilterEntrySpec();     // an entry of `filters`
+const ObjectSpec& LossEntrySpec();       // an entry of `loss`
+const ObjectSpec& SourceEntrySpec();     // `source` of a data entry
+const ObjectSpec& GeneratorEntrySpec();  // `generator` of a generate stage
 
 // Keys that kinds of stages share.
 KeySpec NameKey();

@@ -234,7 +234,7 @@ Result<std::vector<ScoreRow>> EvaluateModel(StageRun& run, size_t model_index) {
   for (size_t i = 0; i < config.tasks.size(); ++i) {
     const EvalTask& task = config.tasks[i];
     RETORT_ASSIGN_OR_RETURN(const std::vector<StageData> data,
-                            LoadData(*run.pipeline, task.data, task.limit, run_path));
+                            LoadData(*run.session, *run.pipeline, task.data, task.limit, run_path));
     Pair pair = {.model = &model,
                  .weights = weights.get(),
                  .task = &task,

@@ -107,7 +107,7 @@ Result<io::FileDigest> Publish(io::DurableFile& file, const char* name) {
 Result<StageOutput> RunFilter(StageRun& run) {
   const FilterStage& config = run.stage->filter;
   RETORT_ASSIGN_OR_RETURN(std::vector<StageData> data,
-                          LoadData(*run.pipeline, config.data, config.limit, run.folder->path()));
+                          LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(std::vector<data::Sample> samples, AsSamples(std::move(data)));
   RETORT_ASSIGN_OR_RETURN(const json::Document entries,
                           json::Document::Parse(config.filters.json, config.filters.key_path));
