@@ -2,26 +2,26 @@
 #include "host/plugin/registry.h"
 
 #include <algorithm>
-#include <array>
 #include <deque>
 #include <utility>
 
+#include "core/base/hash.h"
 #include "core/base/plugin_call.h"
 #include "core/io/filesystem.h"
 #include "core/json/json.h"
 #include "core/json/schema.h"
 #include "host/library/guard.h"
 #include "host/plugin/checked.h"
+#include "host/plugin/description.h"
+#include "host/plugin/entry_description.h"
+#include "host/plugin/fp_mode.h"
 #include "host/plugin/host_services.h"
 #include "host/plugin/loader.h"
+#include "host/plugin/lock.h"
+#include "host/plugin/running.h"
 
 namespace retort::host {
 namespace {
-
-constexpr std::array<std::string_view, 8> kKinds = {
-    RETORT_KIND_FAMILY, RETORT_KIND_OP,     RETORT_KIND_LOSS,   RETORT_KIND_OPTIMIZER,
-    RETORT_KIND_REWARD, RETORT_KIND_FILTER, RETORT_KIND_SOURCE, RETORT_KIND_GENERATOR};
-constexpr uint32_t kMaxPluginsPerLibrary = 1000;
 
 std::string JoinWords(const std::vector<std::string>& words) {
   std::string out;
@@ -29,51 +29,43 @@ std::string JoinWords(const std::vector<std::string>& words) {
   return out.empty() ? "none" : out;
 }
 
-bool IsId(std::string_view id) {
-  const auto is_lower = [](char c) { return c >= 'a' && c <= 'z'; };
-  return !id.empty() && is_lower(id.front()) && std::all_of(id.begin(), id.end(), [&](char c) {
-    return is_lower(c) || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
-  });
-}
-
-// The first rule that a descriptor breaks, or OK.
-Status CheckDescriptor(const retort_descriptor* d) {
-  if (d == nullptr) return InvalidArgument("describe gave NULL");
-  if (d->struct_size < sizeof(retort_descriptor)) {
-    return InvalidArgument("its descriptor has struct_size " + std::to_string(d->struct_size) +
-                           ", expected at least " + std::to_string(sizeof(retort_descriptor)));
-  }
-  if (d->kind == nullptr || d->id == nullptr || d->version == nullptr || d->summary == nullptr) {
-    return InvalidArgument("its descriptor lacks kind, id, version or summary");
-  }
-  if (std::find(kKinds.begin(), kKinds.end(), d->kind) == kKinds.end()) {
-    return Unimplemented(std::string("kind \"") + d->kind + "\" is not known");
-  }
-  if (!IsId(d->id)) {
-    return InvalidArgument(
-        std::string("id \"") + d->id +
-        "\" is not of lower-case letters, digits, '_', '-', '.', first a letter");
-  }
-  if (d->config_schema == nullptr) return OkStatus();
-  return json::CheckSchema(d->config_schema)
-      .WithContext(std::string(d->kind) + " " + d->id + ": its config schema");
+// A message about `path` that says what a description breaks.
+Status CheckSame(const std::string& path, const std::string& found, const std::string& expected) {
+  if (found == expected) return OkStatus();
+  return FailedPrecondition("plugin " + path +
+                            ": the file changed while it was in use: its "
+                            "SHA-256 is " +
+                            found + ", was " + expected + "; start again");
 }
 
 }  // namespace
 
 struct PluginRegistry::Impl {
+  // A library, opened or only described.
+  struct Library {
+    std::string path, sha256;
+    const retort_entry* entry = nullptr;  // NULL: not opened in this process yet
+  };
   struct Plugin {
     PluginInfo info;
-    const retort_entry* entry = nullptr;
+    std::string label;  // "reward format (/path/x.so)"
+    Library* library = nullptr;
   };
-  std::deque<Plugin> plugins;  // addresses stay
-  std::vector<std::string> paths;
+  std::deque<Library> libraries;  // addresses stay
+  std::deque<Plugin> plugins;     // likewise
+  LoadPolicy policy;
+  Describer describer;
 
-  const Plugin* Find(std::string_view kind, std::string_view id) const {
+  Plugin* Find(std::string_view kind, std::string_view id) {
     const auto found = std::find_if(plugins.begin(), plugins.end(), [&](const Plugin& p) {
       return p.info.kind == kind && p.info.id == id;
     });
     return found == plugins.end() ? nullptr : &*found;
+  }
+  const Library* Known(const std::string& path) const {
+    const auto found = std::find_if(libraries.begin(), libraries.end(),
+                                    [&](const Library& library) { return library.path == path; });
+    return found == libraries.end() ? nullptr : &*found;
   }
   std::vector<std::string> IdsOf(std::string_view kind) const {
     std::vector<std::string> ids;
@@ -83,68 +75,83 @@ struct PluginRegistry::Impl {
     std::sort(ids.begin(), ids.end());
     return ids;
   }
-  Status Load(const std::string& path, bool builtin);
-  Result<Plugin> Describe(const LoadedLibrary& library, uint32_t index, bool builtin) const;
-  Status CheckUnique(const Plugin& plugin, const std::vector<Plugin>& beside) const;
+  Status CheckPolicy(const std::string& path) const;
+  Status CheckLocks(const std::string& path, const std::string& sha256,
+                    const std::string& lock_file) const;
+  Result<LibraryDescription> DescribeElsewhere(const LibraryFile& file) const;
+  Status List(const LibraryDescription& description, bool builtin, const retort_entry* entry);
+  Status LoadHere(LibraryFile file, bool builtin);
+  Status CheckUnique(const PluginInfo& plugin);
+  Status OpenHere(Library& library) const;
 };
 
-Result<PluginRegistry::Impl::Plugin> PluginRegistry::Impl::Describe(const LoadedLibrary& library,
-                                                                    uint32_t index,
-                                                                    bool builtin) const {
-  const retort_descriptor* d = library.entry->describe(index);
-  RETORT_RETURN_IF_ERROR(CheckDescriptor(d).WithContext("plugin " + library.path + ": number " +
-                                                        std::to_string(index)));
-  return Plugin{.info = {.kind = d->kind,
-                         .id = d->id,
-                         .version = d->version,
-                         .summary = d->summary,
-                         .config_schema = d->config_schema == nullptr
-                                              ? R"({"type": "object", "properties": {}})"
-                                              : d->config_schema,
-                         .library = library.entry->library,
-                         .license = library.entry->license,
-                         .path = library.path,
-                         .hash = library.hash,
-                         .builtin = builtin,
-                         .flags = d->flags},
-                .entry = library.entry};
+Status PluginRegistry::Impl::CheckPolicy(const std::string& path) const {
+  if (!policy.builtins_only) return OkStatus();
+  return {Code::kPermissionDenied,
+          "plugin " + path + ": only built-in plugins may be loaded here; the program that uses " +
+              "retort decided so"};
 }
 
-Status PluginRegistry::Impl::CheckUnique(const Plugin& plugin,
-                                         const std::vector<Plugin>& beside) const {
-  const auto same = [&](const Plugin& other) {
-    return other.info.kind == plugin.info.kind && other.info.id == plugin.info.id;
-  };
-  const Plugin* first = Find(plugin.info.kind, plugin.info.id);
-  if (const auto it = std::find_if(beside.begin(), beside.end(), same); it != beside.end()) {
-    first = &*it;
+Status PluginRegistry::Impl::CheckLocks(const std::string& path, const std::string& sha256,
+                                        const std::string& lock_file) const {
+  for (const std::string& name : {policy.lock_file, lock_file}) {
+    if (name.empty()) continue;
+    RETORT_ASSIGN_OR_RETURN(const LockFile lock, LockFile::Read(name));
+    RETORT_RETURN_IF_ERROR(lock.Check(path, sha256));
   }
+  return OkStatus();
+}
+
+// What the describer found, if it found it of the bytes that were checked here.
+Result<LibraryDescription> PluginRegistry::Impl::DescribeElsewhere(const LibraryFile& file) const {
+  RETORT_RETURN_IF_ERROR(CheckSymbols(file.elf, file.path));
+  RETORT_ASSIGN_OR_RETURN(LibraryDescription description, describer(file.path));
+  RETORT_RETURN_IF_ERROR(CheckSame(file.path, description.sha256, file.sha256));
+  description.path = file.path;
+  description.hash = file.hash;
+  description.bytes = file.bytes;
+  RETORT_RETURN_IF_ERROR(CheckDescription(description));
+  return description;
+}
+
+Status PluginRegistry::Impl::CheckUnique(const PluginInfo& info) {
+  const Plugin* first = Find(info.kind, info.id);
   if (first == nullptr) return OkStatus();
-  return AlreadyExists("plugin " + plugin.info.path + ": " + plugin.info.kind + " " +
-                       plugin.info.id + " is already there, from " + first->info.path +
+  return AlreadyExists("plugin " + info.path + ": " + info.kind + " " + info.id +
+                       " is already there, from " + first->info.path +
                        "; ids are unique per kind: leave one of the two out");
 }
 
-Status PluginRegistry::Impl::Load(const std::string& path, bool builtin) {
-  if (std::find(paths.begin(), paths.end(), path) != paths.end()) return OkStatus();
-  RETORT_ASSIGN_OR_RETURN(const LoadedLibrary library, OpenLibrary(path));
-  std::vector<Plugin> found;
-  const auto describe_all = [&]() -> Status {
-    const uint32_t n = library.entry->count();
-    if (n == 0 || n > kMaxPluginsPerLibrary) {
-      return InvalidArgument("plugin " + path + ": says that it holds " + std::to_string(n) +
-                             " plugins, must be 1 to " + std::to_string(kMaxPluginsPerLibrary));
-    }
-    for (uint32_t i = 0; i < n; ++i) {
-      RETORT_ASSIGN_OR_RETURN(Plugin plugin, Describe(library, i, builtin));
-      RETORT_RETURN_IF_ERROR(CheckUnique(plugin, found));
-      found.push_back(std::move(plugin));
-    }
-    return OkStatus();
-  };
-  RETORT_RETURN_IF_ERROR(Guard(describe_all));
-  std::move(found.begin(), found.end(), std::back_inserter(plugins));
-  paths.push_back(path);
+// All of the library's plugins, or none.
+Status PluginRegistry::Impl::List(const LibraryDescription& description, bool builtin,
+                                  const retort_entry* entry) {
+  for (const PluginInfo& info : description.plugins) RETORT_RETURN_IF_ERROR(CheckUnique(info));
+  Library& library = libraries.emplace_back(Library{description.path, description.sha256, entry});
+  for (const PluginInfo& info : description.plugins) {
+    Plugin& plugin = plugins.emplace_back(Plugin{info, "", &library});
+    plugin.label = info.kind + " " + info.id + " (" + description.path + ")";
+    plugin.info.builtin = builtin;
+    plugin.info.path = description.path;
+    plugin.info.hash = description.hash;
+    plugin.info.sha256 = description.sha256;
+  }
+  return OkStatus();
+}
+
+Status PluginRegistry::Impl::LoadHere(LibraryFile file, bool builtin) {
+  RETORT_ASSIGN_OR_RETURN(const LoadedLibrary library, OpenLibrary(std::move(file)));
+  RETORT_ASSIGN_OR_RETURN(const LibraryDescription description,
+                          DescribeEntry(*library.entry, DescriptionOf(library)));
+  return List(description, builtin, library.entry);
+}
+
+// A library that was only described so far. The bytes must be those that were described.
+Status PluginRegistry::Impl::OpenHere(Library& library) const {
+  if (library.entry != nullptr) return OkStatus();
+  RETORT_ASSIGN_OR_RETURN(LibraryFile file, ReadLibraryFile(library.path, Folders::kCheck));
+  RETORT_RETURN_IF_ERROR(CheckSame(library.path, file.sha256, library.sha256));
+  RETORT_ASSIGN_OR_RETURN(const LoadedLibrary loaded, OpenLibrary(std::move(file)));
+  library.entry = loaded.entry;
   return OkStatus();
 }
 
@@ -159,15 +166,52 @@ Status PluginRegistry::LoadBuiltins(const std::string& dir) {
   }
   for (const std::string& name : *names) {
     if (!name.ends_with(".so")) continue;
-    RETORT_RETURN_IF_ERROR(impl_->Load(io::Join(folder, name), /*builtin=*/true));
+    const std::string path = io::Join(folder, name);
+    if (impl_->Known(path) != nullptr) continue;
+    RETORT_ASSIGN_OR_RETURN(LibraryFile file, ReadLibraryFile(path, Folders::kTrust));
+    RETORT_RETURN_IF_ERROR(impl_->LoadHere(std::move(file), /*builtin=*/true));
   }
   return OkStatus();
 }
 
-Status PluginRegistry::LoadFile(const std::string& path) {
+Status PluginRegistry::LoadFile(const std::string& path, const std::string& lock_file) {
   if (path.empty()) return InvalidArgument("plugin \"\": the path is empty; name a built .so");
-  return impl_->Load(io::Absolute(path), /*builtin=*/false);
+  const std::string absolute = io::Absolute(path);
+  if (const Impl::Library* known = impl_->Known(absolute)) {
+    return impl_->CheckLocks(absolute, known->sha256, lock_file);
+  }
+  RETORT_RETURN_IF_ERROR(impl_->CheckPolicy(absolute));
+  RETORT_ASSIGN_OR_RETURN(LibraryFile file, ReadLibraryFile(absolute, Folders::kCheck));
+  RETORT_RETURN_IF_ERROR(impl_->CheckLocks(absolute, file.sha256, lock_file));
+  if (!impl_->describer) return impl_->LoadHere(std::move(file), /*builtin=*/false);
+  RETORT_ASSIGN_OR_RETURN(const LibraryDescription description, impl_->DescribeElsewhere(file));
+  return impl_->List(description, /*builtin=*/false, /*entry=*/nullptr);
 }
+
+Result<LibraryDescription> PluginRegistry::Describe(const std::string& path) const {
+  if (path.empty()) return InvalidArgument("plugin \"\": the path is empty; name a built .so");
+  const std::string absolute = io::Absolute(path);
+  if (!impl_->describer) return DescribeLibrary(absolute);
+  RETORT_ASSIGN_OR_RETURN(const LibraryFile file, ReadLibraryFile(absolute, Folders::kCheck));
+  return impl_->DescribeElsewhere(file);
+}
+
+Status PluginRegistry::AddStatic(const retort_entry* entry, const std::string& name) {
+  LibraryDescription description;
+  description.path = "(static) " + name;
+  if (impl_->Known(description.path) != nullptr) return OkStatus();
+  RETORT_RETURN_IF_ERROR(CheckEntry(entry, description.path));
+  RETORT_RETURN_IF_ERROR(InitStatic(*entry, description.path));
+  // There is no file: what a resumed run compares is what the library says of itself.
+  description.hash =
+      HashHex(std::string(entry->library) + '\n' + entry->version + '\n' + entry->build_info);
+  RETORT_ASSIGN_OR_RETURN(description, DescribeEntry(*entry, std::move(description)));
+  return impl_->List(description, /*builtin=*/false, entry);
+}
+
+void PluginRegistry::SetPolicy(LoadPolicy policy) { impl_->policy = std::move(policy); }
+const LoadPolicy& PluginRegistry::policy() const { return impl_->policy; }
+void PluginRegistry::SetDescriber(Describer describer) { impl_->describer = std::move(describer); }
 
 std::vector<const PluginInfo*> PluginRegistry::List() const {
   std::vector<const PluginInfo*> list;
@@ -198,13 +242,17 @@ Result<PluginInstance> PluginRegistry::Create(std::string_view kind, std::string
   RETORT_ASSIGN_OR_RETURN(const PluginInfo* info, Find(kind, id));
   RETORT_ASSIGN_OR_RETURN(const std::string config, ResolveConfig(*info, config_json));
   const Impl::Plugin& plugin = *impl_->Find(kind, id);
+  RETORT_RETURN_IF_ERROR(impl_->OpenHere(*plugin.library));
+  const retort_entry* entry = plugin.library->entry;
   const std::string name = info->kind + " " + info->id;
   PluginCall call(name);
   retort_instance* inner = nullptr;
   retort_status status = RETORT_OK;
   const auto create = [&]() -> Status {
-    status = plugin.entry->create(PluginHost(), call.Begin({.key = key}), info->kind.c_str(),
-                                  info->id.c_str(), ToStr(config), &inner);
+    const RunningScope running(plugin.label.c_str());
+    const KeepFloatingPointMode keep;
+    status = entry->create(PluginHost(), call.Begin({.key = key}), info->kind.c_str(),
+                           info->id.c_str(), ToStr(config), &inner);
     return OkStatus();
   };
   RETORT_RETURN_IF_ERROR(
@@ -216,7 +264,7 @@ Result<PluginInstance> PluginRegistry::Create(std::string_view kind, std::string
     return call.End(status, "create");
   }
   if (inner == nullptr) return Internal(name + ": create succeeded without an instance");
-  return Adopt(info, plugin.entry, inner);
+  return Adopt(info, entry, inner);
 }
 
 Result<PluginInstance> PluginRegistry::Adopt(const PluginInfo* info, const retort_entry* entry,

@@ -1,5 +1,6 @@
 // Plugins as the host knows them: found, verified, loaded, listed by kind and id, instantiated
-// with a validated config. Never unloaded. One registry per context; not thread-safe.
+// with a validated config. Never unloaded. One registry per context; a registry is used by one
+// thread at a time, several registries by several threads.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -18,6 +19,7 @@ namespace retort::host {
 struct PluginInfo {
   std::string kind, id, version, summary, config_schema;
   std::string library, license, path, hash;  // hash: XXH3-128 of the file, hex
+  std::string sha256;  // likewise; whoever opens the file anew (a worker) compares
   bool builtin = false;
   uint32_t flags = 0;  // of the descriptor
 };
@@ -32,10 +34,14 @@ struct LoadPolicy {
   bool builtins_only = false;  // every other library is refused
 };
 
-// What a library says about itself, by whoever asked it: this process, or a worker.
+// What a library says about itself, by whoever asked it: this process, or a worker. A worker sends
+// what DescribeLibrary gives it (host/plugin/description.h: as JSON and back).
 struct LibraryDescription {
-  std::string path, hash;           // hash: XXH3-128 of the file, hex
-  std::string sha256;               // of the file, hex; of the bytes that were opened
+  std::string path, hash;        // hash: XXH3-128 of the file, hex
+  std::string sha256;            // of the file, hex; of the bytes that were opened
+  std::string library, version;  // of the entry table
+  uint32_t abi_major = 0, abi_minor = 0;
+  uint64_t bytes = 0;               // size of the file
   std::vector<PluginInfo> plugins;  // checked: ids, kinds, schemas
 };
 
@@ -72,16 +78,21 @@ class PluginRegistry {
   // fails it.
   Status LoadBuiltins(const std::string& dir);
   // One file, absolute or relative to the current folder; loading it twice is no error. On
-  // failure nothing of the file is listed.
-  Status LoadFile(const std::string& path);
+  // failure nothing of the file is listed. `lock_file` ("": none) binds this file as the policy's
+  // does, beside it: a pipeline's own plugins.lock.
+  Status LoadFile(const std::string& path, const std::string& lock_file = "");
+  // What a file holds, without listing it; by the describer if one is set. No lock is asked.
+  Result<LibraryDescription> Describe(const std::string& path) const;
 
   // Plugins linked into the program: the table behind `<library>_retort_plugin_entry_v1`. The same
   // checks as for a file; `name` stands for the path in messages.
   Status AddStatic(const retort_entry* entry, const std::string& name);
   // Counts for every later LoadFile.
   void SetPolicy(LoadPolicy policy);
+  const LoadPolicy& policy() const;
   // Asks a library what it holds without mapping it into this process. Set: LoadFile uses it, and
-  // the library is opened here only when an instance is created here.
+  // the library is opened here only when an instance is created here; then it must have the same
+  // SHA-256. Not for built-ins.
   using Describer = std::function<Result<LibraryDescription>(const std::string& path)>;
   void SetDescriber(Describer describer);
   // An instance that another entry table made and stands for the plugin `info` (a worker's proxy),
