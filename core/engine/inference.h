@@ -1,17 +1,25 @@
 // A forward pass without gradients over packed rows: what scoring, evaluation and decoding share.
-// All ops but attention work row by row; attention goes to the store if there is one (KV cache),
-// else each sequence attends within itself. Owns its arena: after the first pass of a size,
-// a pass allocates nothing. Used from one thread at a time; LibTorch failures arrive as Error.
-// SPDX-License-Identifier: Apache-2.0
+// All ops but attention and some custom ones work row by row; those go to the store if there is one
+// (KV cache), else each sequence attends within itself. Owns its arena: after the first pass of a
+// size, a pass allocates nothing. Used from one thread at a time; LibTorch failures arrive as
+// Error. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <memory>
 #include <span>
 
+#include "core/base/plugin_call.h"
 #include "core/base/tensor.h"
 #include "core/graph/graph.h"
 
 namespace retort::engine {
+
+// The memory of a custom node's state between passes.
+struct OpStates {
+  std::span<unsigned char* const> data;  // of each state tensor: [slots, shape of one slot]
+  int64_t slots = 0;
+  std::span<const int32_t> slot;  // [S], of the sequences of the pass
+};
 
 // Where decoding keeps keys and values. Called once per attention node and pass, in graph order.
 class AttentionStore {
@@ -20,12 +28,15 @@ class AttentionStore {
   // q [T, N*H], k and v [T, G*H] of this pass's rows (rope already applied); writes out [T, N*H].
   virtual void Attend(const graph::Node& node, const TensorView& q, const TensorView& k,
                       const TensorView& v, const TensorView& out) = 0;
+  // Likewise of a custom node whose op isn't row by row; no data: this store keeps none.
+  virtual OpStates StatesOf(const graph::Node&) { return {}; }
 };
 
 struct RowBatch {
   std::span<const int32_t> ids;         // [T]
   std::span<const int32_t> positions;   // [T]
   std::span<const int32_t> cu_seqlens;  // [S+1]
+  PluginCallSettings call = {};         // of custom ops; the pass sets n_threads
 };
 
 class Inference {

@@ -34,7 +34,8 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
       params_(params),
       mode_(mode),
       n_threads_(n_threads),
-      plan_(MakePlan(graph, mode)),
+      plan_(MakePlan(graph, mode, params[0].dtype)),
+      custom_ops_(graph, plan_, params, n_threads),
       angles_of_(graph.nodes.size(), -1) {
   std::vector<const graph::RopeSpec*> specs;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
@@ -55,7 +56,7 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
 
 TensorView Pass::View(BufferId id) const {
   const Buffer& buffer = plan_.buffers[static_cast<size_t>(id)];
-  const int64_t offset = buffer.offset * padded_rows_ * DTypeSize(dtype());
+  const int64_t offset = ElementOffset(plan_, id, padded_rows_) * DTypeSize(dtype());
   return TensorView::Contiguous(arena_.data() + offset, dtype(), {rows_, buffer.width});
 }
 
@@ -90,7 +91,7 @@ TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
   batch_ = batch;
   rows_ = static_cast<int64_t>(batch.ids.size());
   padded_rows_ = (rows_ + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
-  arena_.Reserve(plan_.row_elements * padded_rows_ * DTypeSize(dtype()));
+  arena_.Reserve(ArenaElements(plan_, padded_rows_) * DTypeSize(dtype()));
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     ForwardNode(i, store);
     if (plan_.nodes[i].fuse_next) ++i;
@@ -113,6 +114,7 @@ void Pass::ForwardAttention(const Node& node, const NodePlan& plan, AttentionSto
 void Pass::ForwardNode(size_t i, AttentionStore* store) {
   const Node& node = NodeAt(i);
   const NodePlan& plan = plan_.nodes[i];
+  if (node.op == Op::kCustom) return custom_ops_.Forward(i, Frame(), store);
   const TensorView y = View(plan.out);
   const auto x = [&](size_t k) { return View(plan.in[k].value); };
   switch (node.op) {
@@ -143,6 +145,7 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
     }
     case Op::kMul: return ops::MulForward(x(0), x(1), y, n_threads_);
     case Op::kScale: return ops::ScaleForward(x(0), node.scale, y, n_threads_);
+    case Op::kCustom: return;  // above: its outputs are many
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/base/tensor.h"
 #include "core/engine/arena.h"
+#include "core/engine/custom_ops.h"
 #include "core/engine/gradients.h"
 #include "core/engine/inference.h"
 #include "core/engine/plan.h"
@@ -24,7 +25,8 @@ ops::NormSpec NormOf(const graph::Node& node, int64_t width);
 
 class Pass {
  public:
-  // `params` in graph.params order, f32 or f64 alike; graph and params outlive the object.
+  // `params` in graph.params order, f32 or f64 alike; graph and params outlive the object. Throws
+  // Error as MakePlan does.
   Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads);
 
   // Checks the batch (INVALID_ARGUMENT, thrown as Error) and runs it. In training mode keeps what
@@ -55,6 +57,9 @@ class Pass {
   void BackwardNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardAdd(const NodePlan& plan);
   void BackwardWriteOnly(const graph::Node& node, const NodePlan& plan, size_t i);
+  CustomOps::Frame Frame() const {
+    return {.arena = arena_.data(), .rows = rows_, .padded_rows = padded_rows_, .batch = batch_};
+  }
 
   const graph::Graph& graph_;
   std::span<const TensorView> params_;
@@ -63,6 +68,7 @@ class Pass {
   int64_t vocab_ = 0;  // ids below it are in every embedding table
   Plan plan_;
   Arena arena_;
+  CustomOps custom_ops_;
   std::vector<ops::RopeAngles> angles_;  // one per distinct spec
   std::vector<int32_t> angles_of_;       // per node; -1: no rope
   RowBatch batch_;

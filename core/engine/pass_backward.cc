@@ -30,6 +30,7 @@ void Pass::BackwardNode(size_t i, Gradients& grads) {
     case Op::kRmsNorm:
     case Op::kHeadNorm: return BackwardNorm(node, plan, grads);
     case Op::kAdd: return BackwardAdd(plan);
+    case Op::kCustom: return custom_ops_.Backward(i, Frame(), grads);
     default: return BackwardWriteOnly(node, plan, i);
   }
 }

@@ -2,7 +2,9 @@
 #include "core/engine/plan.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
+#include <utility>
 
 namespace retort::engine {
 namespace {
@@ -10,6 +12,8 @@ namespace {
 using graph::Graph;
 using graph::Node;
 using graph::Op;
+
+constexpr int64_t kFixedAlignment = 16;  // elements: 64 bytes and more
 
 bool IsNorm(Op op) { return op == Op::kRmsNorm || op == Op::kHeadNorm; }
 
@@ -40,15 +44,17 @@ int64_t SavedWidth(const Graph& graph, const Node& node) {
 
 class Planner {
  public:
-  Planner(const Graph& graph, Mode mode)
+  Planner(const Graph& graph, Mode mode, DType dtype)
       : graph_(graph),
         training_(mode == Mode::kTraining),
+        dtype_(dtype),
         n_(static_cast<int32_t>(graph.nodes.size())),
         consumers_(graph.values.size()),
         value_(graph.values.size(), -1),
         grad_(graph.values.size(), -1),
         exclusive_(graph.values.size(), true) {
     plan_.nodes.resize(graph.nodes.size());
+    plan_.customs.resize(graph.customs.size());
     for (int32_t i = 0; i < n_; ++i) {
       for (int32_t v : NodeAt(i).in) consumers_[static_cast<size_t>(v)].push_back(i);
     }
@@ -63,13 +69,18 @@ class Planner {
       grad_[static_cast<size_t>(graph_.hidden)] = plan_.d_hidden;
       for (int32_t i = n_ - 1; i >= 0; --i) PlanBackward(i);
     }
-    AssignOffsets();
+    plan_.row_elements = AssignOffsets(false);
+    plan_.fixed_elements = AssignOffsets(true);
     return std::move(plan_);
   }
 
  private:
   const Node& NodeAt(int32_t i) const { return graph_.nodes[static_cast<size_t>(i)]; }
   NodePlan& PlanAt(int32_t i) { return plan_.nodes[static_cast<size_t>(i)]; }
+  CustomPlan& CustomAt(int32_t i) { return plan_.customs[static_cast<size_t>(NodeAt(i).custom)]; }
+  bool IsWeight(int32_t value) const {
+    return graph_.values[static_cast<size_t>(value)].param >= 0;
+  }
   int64_t Width(int32_t value) const { return graph_.values[static_cast<size_t>(value)].width; }
   int32_t Producer(int32_t value) const {
     return graph_.values[static_cast<size_t>(value)].producer;
@@ -80,18 +91,26 @@ class Planner {
     plan_.buffers.push_back({.width = width, .first = time, .last = time});
     return static_cast<BufferId>(plan_.buffers.size() - 1);
   }
+  BufferId NewFixedBuffer(int64_t elements, int32_t time) {
+    const int64_t blocks = (elements + kFixedAlignment - 1) / kFixedAlignment;
+    const BufferId id = NewBuffer(blocks * kFixedAlignment, time);
+    plan_.buffers[static_cast<size_t>(id)].fixed = true;
+    return id;
+  }
   void Use(BufferId id, int32_t time) {
+    if (id < 0) return;  // a weight
     Buffer& buffer = plan_.buffers[static_cast<size_t>(id)];
     buffer.last = std::max(buffer.last, time);
   }
 
   // Rope turns its input in place: nobody else may read it, and no backward needs the old numbers
-  // (producers keep their inputs, not their output; attention's output is never only roped).
+  // (producers keep their inputs, not their output; those that may keep it are left out).
   bool InPlace(const Node& node) const {
     if (node.op != Op::kRope) return false;
     const int32_t x = node.in[0];
+    const Op producer = NodeAt(Producer(x)).op;
     return consumers_[static_cast<size_t>(x)].size() == 1 && x != graph_.hidden &&
-           NodeAt(Producer(x)).op != Op::kAttention;
+           producer != Op::kAttention && producer != Op::kCustom;
   }
 
   bool FusesWithNext(int32_t i) const {
@@ -103,6 +122,7 @@ class Planner {
   void PlanForward(int32_t i) {
     const Node& node = NodeAt(i);
     NodePlan& plan = PlanAt(i);
+    plan.in.resize(node.in.size());
     for (size_t k = 0; k < node.in.size(); ++k) {
       plan.in[k].value = value_[static_cast<size_t>(node.in[k])];
       Use(plan.in[k].value, i);
@@ -114,6 +134,7 @@ class Planner {
     if (i > 0 && PlanAt(i - 1).fuse_next) {
       plan_.buffers[static_cast<size_t>(plan.out)].first = i - 1;
     }
+    if (node.op == Op::kCustom) return PlanCustomForward(i);
     if (!training_) return;
     if (const int64_t width = SavedWidth(graph_, node); width > 0) {
       const int32_t written = i > 0 && PlanAt(i - 1).fuse_next ? i - 1 : i;
@@ -126,14 +147,74 @@ class Planner {
     if (node.op == Op::kAttention) Use(plan.out, BackwardTime(i));
   }
 
+  graph::OpSpec SpecOf(int32_t i) const {
+    const Node& node = NodeAt(i);
+    const graph::CustomOp& op = graph_.customs[static_cast<size_t>(node.custom)];
+    const std::string name = graph::NodeName(graph_, static_cast<size_t>(i));
+    if (training_ && !op.can_train()) {
+      throw Error(Unimplemented(name + ": the op has no backward; its model can't be trained"));
+    }
+    if (dtype_ == DType::kF32) return op.spec;
+    Result<graph::OpSpec> spec = InferOp(*op.handle, graph::OpInputs(graph_, node),
+                                         static_cast<uint32_t>(node.n_out), dtype_);
+    if (!spec.ok()) throw Error(spec.status().WithContext(name));
+    return std::move(spec).value();
+  }
+
+  void PlanCustomForward(int32_t i) {
+    const Node& node = NodeAt(i);
+    CustomPlan& custom = CustomAt(i);
+    custom.spec = SpecOf(i);
+    for (int32_t k = 0; k < node.n_out; ++k) {
+      BufferId& value = value_[static_cast<size_t>(node.out + k)];
+      if (k > 0) value = NewBuffer(Width(node.out + k), i);
+      custom.out.push_back(value);
+    }
+    if (!training_) return;
+    for (const graph::OpTensorSpec& saved : custom.spec.saved) {
+      const int64_t size = DTypeSize(dtype_), elements = (saved.bytes() + size - 1) / size;
+      custom.saved.push_back(saved.per_row ? NewBuffer(elements, i) : NewFixedBuffer(elements, i));
+      Use(custom.saved.back(), BackwardTime(i));
+    }
+    const auto reads = [](uint64_t bits, size_t k) { return (bits >> k & 1) != 0; };
+    for (size_t k = 0; k < node.in.size(); ++k) {
+      if (reads(custom.spec.backward_in, k)) Use(PlanAt(i).in[k].value, BackwardTime(i));
+    }
+    for (size_t k = 0; k < custom.out.size(); ++k) {
+      if (reads(custom.spec.backward_out, k)) Use(custom.out[k], BackwardTime(i));
+    }
+  }
+
+  void PlanOutputGradients(int32_t i) {
+    const Node& node = NodeAt(i);
+    if (node.op != Op::kCustom) {
+      PlanAt(i).d_out = grad_[static_cast<size_t>(node.out)];
+      return Use(PlanAt(i).d_out, BackwardTime(i));
+    }
+    CustomPlan& custom = CustomAt(i);
+    for (int32_t k = 0; k < node.n_out; ++k) {
+      BufferId grad = grad_[static_cast<size_t>(node.out + k)];
+      custom.d_out_is_zero.push_back(grad < 0);
+      if (grad < 0) grad = NewBuffer(Width(node.out + k), BackwardTime(i));
+      Use(grad, BackwardTime(i));
+      custom.d_out.push_back(grad);
+    }
+  }
+
   void PlanBackward(int32_t i) {
     const Node& node = NodeAt(i);
     NodePlan& plan = PlanAt(i);
-    plan.d_out = grad_[static_cast<size_t>(node.out)];
-    Use(plan.d_out, BackwardTime(i));
+    PlanOutputGradients(i);
     if (node.op == Op::kAdd) return PlanAddBackward(i);
     for (size_t k = 0; k < node.in.size(); ++k) {
       InputPlan& in = plan.in[k];
+      if (IsWeight(node.in[k])) {
+        const int32_t param = graph_.values[static_cast<size_t>(node.in[k])].param;
+        in.delivery = Delivery::kWeight;
+        in.scratch =
+            NewFixedBuffer(graph_.params[static_cast<size_t>(param)].numel(), BackwardTime(i));
+        continue;
+      }
       BufferId& grad = grad_[static_cast<size_t>(node.in[k])];
       if (grad < 0) {
         const bool in_place = node.op == Op::kRope && exclusive_[static_cast<size_t>(node.out)];
@@ -208,9 +289,12 @@ class Planner {
   }
 
   // Largest first, each at the lowest offset where it meets none of those placed that live with it.
-  void AssignOffsets() {
+  // Returns the size of the whole part.
+  int64_t AssignOffsets(bool fixed) {
+    int64_t end = 0;
     std::vector<size_t> order(plan_.buffers.size());
     std::iota(order.begin(), order.end(), size_t{0});
+    std::erase_if(order, [&](size_t id) { return plan_.buffers[id].fixed != fixed; });
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       return plan_.buffers[a].width > plan_.buffers[b].width;
     });
@@ -225,16 +309,18 @@ class Planner {
         offset = std::max(offset, other.offset + other.width);
       }
       buffer.offset = offset;
-      plan_.row_elements = std::max(plan_.row_elements, offset + buffer.width);
+      end = std::max(end, offset + buffer.width);
       const auto at =
           std::upper_bound(placed.begin(), placed.end(), offset,
                            [&](int64_t o, size_t p) { return o < plan_.buffers[p].offset; });
       placed.insert(at, id);
     }
+    return end;
   }
 
   const Graph& graph_;
   const bool training_;
+  const DType dtype_;
   const int32_t n_;
   std::vector<std::vector<int32_t>> consumers_;
   std::vector<BufferId> value_, grad_;
@@ -244,6 +330,18 @@ class Planner {
 
 }  // namespace
 
-Plan MakePlan(const Graph& graph, Mode mode) { return Planner(graph, mode).Make(); }
+Plan MakePlan(const Graph& graph, Mode mode, DType dtype) {
+  return Planner(graph, mode, dtype).Make();
+}
+
+int64_t ElementOffset(const Plan& plan, BufferId id, int64_t padded_rows) {
+  const Buffer& buffer = plan.buffers[static_cast<size_t>(id)];
+  if (buffer.fixed) return plan.row_elements * padded_rows + buffer.offset;
+  return buffer.offset * padded_rows;
+}
+
+int64_t ArenaElements(const Plan& plan, int64_t padded_rows) {
+  return plan.row_elements * padded_rows + plan.fixed_elements;
+}
 
 }  // namespace retort::engine

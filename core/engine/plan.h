@@ -6,10 +6,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
+#include "core/base/tensor.h"
 #include "core/graph/graph.h"
 
 namespace retort::engine {
@@ -20,9 +20,10 @@ enum class Mode : uint8_t { kInference, kTraining };
 using BufferId = int32_t;
 
 struct Buffer {
-  int64_t width = 0;   // elements per row
-  int64_t offset = 0;  // elements per row, from the arena's start
+  int64_t width = 0;   // elements per row; fixed: elements
+  int64_t offset = 0;  // in the same unit, from the start of its part of the arena
   int32_t first = 0, last = 0;
+  bool fixed = false;  // doesn't grow with the rows; lies behind all that do
 };
 
 // How backward delivers the gradient of one input.
@@ -33,6 +34,7 @@ enum class Delivery : uint8_t {
   kPassThrough,  // the output's gradient is the input's: same buffer, nothing to do
   kCopy,         // likewise, but the buffer can't be shared
   kAddGradient,  // likewise, added to what is there
+  kWeight,       // of a param, to its gradient; by way of scratch where something is there
 };
 
 struct InputPlan {
@@ -43,17 +45,33 @@ struct InputPlan {
 struct NodePlan {
   BufferId out = -1, d_out = -1;
   BufferId saved = -1;  // rstd of norms, log-sum-exp of attention
-  std::array<InputPlan, 3> in{};
+  std::vector<InputPlan> in = {};
   bool fuse_next = false;  // add whose sum the next node norms: both in one pass
+};
+
+// What a custom node has beside its NodePlan.
+struct CustomPlan {
+  graph::OpSpec spec;                  // with inputs of the plan's dtype
+  std::vector<BufferId> out;           // out[0] is NodePlan::out
+  std::vector<BufferId> saved, d_out;  // training only
+  std::vector<bool> d_out_is_zero;     // nobody reads this output: the gradient is zeroed
 };
 
 struct Plan {
   std::vector<Buffer> buffers;
-  std::vector<NodePlan> nodes;  // as graph.nodes
+  std::vector<NodePlan> nodes;      // as graph.nodes
+  std::vector<CustomPlan> customs;  // as graph.customs
   BufferId hidden = -1, d_hidden = -1;
-  int64_t row_elements = 0;  // arena elements per row
+  int64_t row_elements = 0;    // arena elements per row
+  int64_t fixed_elements = 0;  // and behind them
 };
 
-Plan MakePlan(const graph::Graph& graph, Mode mode);
+// `dtype`: of weights and activations. Throws Error where a custom op can't do what the mode asks
+// for (no backward, no f64); the message names node and op.
+Plan MakePlan(const graph::Graph& graph, Mode mode, DType dtype = DType::kF32);
+
+// Where a buffer begins, in elements from the arena's start, for a batch of `padded_rows`.
+int64_t ElementOffset(const Plan& plan, BufferId id, int64_t padded_rows);
+int64_t ArenaElements(const Plan& plan, int64_t padded_rows);
 
 }  // namespace retort::engine

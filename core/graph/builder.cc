@@ -101,8 +101,9 @@ void Builder::Impl::SetResult(retort_value hidden, retort_param head, double log
                               double soft_cap) {
   if (has_result) return Fail("result was given twice");
   has_result = true;
-  if (!HasValue(hidden) || !HasParam(head)) {
-    if (hidden.id != 0 && !HasValue(hidden)) Fail("result: hidden is not a value of this graph");
+  if (!HasRows(hidden) || !HasParam(head)) {
+    if (hidden.id != 0 && !HasRows(hidden))
+      Fail("result: hidden is not a value of this graph's rows");
     if (head.id != 0 && !HasParam(head)) Fail("result: head is not a param of this graph");
     if (hidden.id == 0 || head.id == 0) Fail("result: hidden or head is missing");
     return;
@@ -121,8 +122,9 @@ void Builder::Impl::SetResult(retort_value hidden, retort_param head, double log
   graph.logit_soft_cap = soft_cap;
 }
 
-Builder::Builder(std::string family) : impl_(std::make_unique<Impl>()) {
+Builder::Builder(std::string family, OpFactory ops) : impl_(std::make_unique<Impl>()) {
   impl_->graph.family = std::move(family);
+  impl_->ops = std::move(ops);
   retort_builder_v1& table = impl_->table;
   table.struct_size = sizeof(table);
   table.ctx = impl_.get();
@@ -142,6 +144,7 @@ Builder::Builder(std::string family) : impl_(std::make_unique<Impl>()) {
     Impl::From(ctx).SetResult(hidden, head, logit_scale, soft_cap);
   };
   FillOps(table);
+  FillCustom(table);
 }
 
 Builder::~Builder() = default;

@@ -15,6 +15,7 @@ namespace retort::graph {
 struct Builder::Impl {
   Graph graph;
   retort_builder_v1 table{};
+  OpFactory ops;
   std::vector<std::string> errors;
   bool has_result = false;
   bool unimplemented = false;  // an op of the ABI that this host doesn't execute was asked for
@@ -30,13 +31,20 @@ struct Builder::Impl {
 
   // Where a call that follows stands, for messages: `node 12 (linear)`.
   std::string Here(Op op) const;
+  std::string Here(const std::string& what) const;
   // Both false without a new message if the id is 0 (its cause is known already).
   bool CheckValue(Op op, const char* name, retort_value v);
   bool CheckParam(Op op, const char* name, retort_param p);
+  // A value that stands for token rows, not a weight.
+  bool HasRows(retort_value v) const { return HasValue(v) && graph.values[v.id - 1].param < 0; }
   // The param has exactly this shape; -1: any size.
   bool CheckShape(Op op, retort_param p, std::vector<int64_t> want);
   // Appends the node and its output value.
   retort_value Add(Node node, int64_t out_width);
+  retort_value AddCustom(const char* op_id, const retort_value* in, uint32_t n_in, uint32_t n_out,
+                         retort_str attributes);
+  retort_value OutputOf(retort_value custom, uint32_t index);
+  retort_value ValueOf(retort_param p);
 
   retort_param AddParam(const retort_param_spec& spec);
   void SetResult(retort_value hidden, retort_param head, double logit_scale, double soft_cap);
@@ -44,6 +52,8 @@ struct Builder::Impl {
 
 // Fills the op callbacks of the table (builder_ops.cc).
 void FillOps(retort_builder_v1& table);
+// custom, output_of and value_of (builder_custom.cc).
+void FillCustom(retort_builder_v1& table);
 // Looks at the whole graph: unused values and params, layers, sources; works out param roles.
 void CheckAndAssignRoles(Graph& graph, std::vector<std::string>& errors);
 

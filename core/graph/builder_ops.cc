@@ -9,14 +9,24 @@
 
 namespace retort::graph {
 
-std::string Builder::Impl::Here(Op op) const {
-  std::string text = "node " + std::to_string(graph.nodes.size()) + " (" + OpName(op);
+std::string Builder::Impl::Here(Op op) const { return Here(std::string(OpName(op))); }
+
+std::string Builder::Impl::Here(const std::string& what) const {
+  std::string text = "node " + std::to_string(graph.nodes.size()) + " (" + what;
   if (graph.n_blocks > 0) text += ", block " + std::to_string(graph.n_blocks - 1);
   return text + ")";
 }
 
 bool Builder::Impl::CheckValue(Op op, const char* name, retort_value v) {
-  if (HasValue(v)) return true;
+  if (HasRows(v)) return true;
+  if (HasValue(v)) {
+    const int32_t param = graph.values[v.id - 1].param;
+    Fail(Here(op) + ": " + name + " is the weight \"" +
+         graph.params[static_cast<size_t>(param)].name +
+         "\"; this version takes what value_of gives in custom only");
+    unimplemented = true;
+    return false;
+  }
   if (v.id != 0 || errors.empty()) {
     Fail(Here(op) + ": " + name + " is not a value of this graph");
   }
@@ -299,16 +309,8 @@ void FillOps(retort_builder_v1& table) {
   table.concat = [](void* ctx, const retort_value*, uint32_t, uint32_t) noexcept {
     return Refuse(ctx, "concat");
   };
-  table.value_of = [](void* ctx, retort_param) noexcept { return Refuse(ctx, "value_of"); };
   table.moe = [](void* ctx, retort_value, retort_value, const retort_moe_spec*) noexcept {
     return Refuse(ctx, "moe");
-  };
-  table.custom = [](void* ctx, const char* op_id, const retort_value*, uint32_t, uint32_t,
-                    retort_str) noexcept {
-    return Refuse(ctx, ("custom " + std::string(op_id == nullptr ? "" : op_id)).c_str());
-  };
-  table.output_of = [](void* ctx, retort_value, uint32_t) noexcept {
-    return Refuse(ctx, "output_of");
   };
 }
 

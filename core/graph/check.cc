@@ -34,16 +34,23 @@ void CheckUse(const Graph& graph, std::vector<std::string>& errors) {
   std::vector<bool> used(graph.values.size(), false);
   used[static_cast<size_t>(graph.hidden)] = true;
   for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
-    if (!used[static_cast<size_t>(node->out)]) {
+    const auto out = used.begin() + node->out;
+    if (std::find(out, out + node->n_out, true) == out + node->n_out) {
       errors.push_back("node " + std::to_string(graph.nodes.rend() - node - 1) + " (" +
                        OpName(node->op) + "): its output never reaches the result");
       continue;
     }
     for (int32_t v : node->in) used[static_cast<size_t>(v)] = true;
   }
-  for (const Param& param : graph.params) {
-    if (param.roles == 0) {
-      errors.push_back("param \"" + param.name + "\" is declared but never used");
+  std::vector<bool> taken(graph.params.size(), false);  // as an input of a custom op
+  for (size_t v = 0; v < graph.values.size(); ++v) {
+    if (graph.values[v].param >= 0 && used[v]) {
+      taken[static_cast<size_t>(graph.values[v].param)] = true;
+    }
+  }
+  for (size_t p = 0; p < graph.params.size(); ++p) {
+    if (graph.params[p].roles == 0 && !taken[p]) {
+      errors.push_back("param \"" + graph.params[p].name + "\" is declared but never used");
     }
   }
 }

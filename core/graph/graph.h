@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/graph/custom_op.h"
 #include "retort/abi/draft/family.h"
 
 namespace retort::graph {
@@ -26,6 +27,7 @@ enum class Op : uint8_t {
   kAdd,         // in: a, b
   kMul,         // in: a, b (same width, or width 1)
   kScale,       // in: x; scale
+  kCustom,      // in: what the op takes, rows or weights; custom, n_out
 };
 const char* OpName(Op op);
 
@@ -66,7 +68,8 @@ struct AttentionSpec {
 struct Node {
   Op op = Op::kAdd;
   std::vector<int32_t> in = {};      // value indices
-  int32_t out = -1;                  // value index
+  int32_t out = -1;                  // value index; of the first output
+  int32_t n_out = 1;                 // custom: its outputs are values out .. out + n_out - 1
   std::vector<int32_t> params = {};  // param indices; -1: absent
   int32_t block = -1;                // index of the block it belongs to, -1 before the first
   double eps = 0, weight_offset = 0, scale = 1;
@@ -75,18 +78,21 @@ struct Node {
   int32_t layer = -1;       // attention: index of the KV cache layer, dense from 0
   RopeSpec rope = {};
   AttentionSpec attention = {};
+  int32_t custom = -1;  // custom: index into Graph::customs
 };
 
 struct Value {
-  int64_t width = 0;
-  int32_t producer = -1;  // node index
+  int64_t width = 0;      // of a row; 0: a weight
+  int32_t producer = -1;  // node index; -1: a weight
+  int32_t param = -1;     // a weight (value_of): its index
 };
 
 struct Graph {
   std::string family;  // id of the plugin that wrote it
   std::vector<Value> values;
   std::vector<Param> params;
-  std::vector<Node> nodes;  // in execution order
+  std::vector<Node> nodes;        // in execution order
+  std::vector<CustomOp> customs;  // their instances make a graph move-only
   int32_t n_blocks = 0;
   int32_t n_layers = 0;  // attention nodes
   int32_t hidden = -1;   // value that the head reads (already normed)
@@ -97,11 +103,17 @@ struct Graph {
   int64_t n_params() const;  // elements; a tied head once
 };
 
+// "node 12 (custom xielu, block 0)": for messages.
+std::string NodeName(const Graph& graph, size_t node);
+// What a custom node's op sees as inputs. Points into graph.params.
+std::vector<OpInput> OpInputs(const Graph& graph, const Node& node);
+
 // The host side of retort_builder_v1. One graph per builder; mistakes of the plugin (bad shapes,
 // unknown ids, a missing result) are collected and come back from Finish as one error.
 class Builder {
  public:
-  explicit Builder(std::string family);
+  // Without `ops` a custom node is refused.
+  explicit Builder(std::string family, OpFactory ops = {});
   ~Builder();
   const retort_builder_v1* table() const;
   Result<Graph> Finish();

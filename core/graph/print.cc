@@ -20,6 +20,7 @@ const char* OpName(Op op) {
     case Op::kAdd: return "add";
     case Op::kMul: return "mul";
     case Op::kScale: return "scale";
+    case Op::kCustom: return "custom";
   }
   return "?";
 }
@@ -95,15 +96,35 @@ std::string SourceText(const Param& param) {
   return text;
 }
 
+// Op id, attributes, the weights among the inputs by name, and the outputs after the first.
+std::string CustomText(const Graph& graph, const Node& node) {
+  const CustomOp& op = graph.customs[static_cast<size_t>(node.custom)];
+  std::string text = op.id + " " + op.attributes;
+  for (int32_t v : node.in) {
+    const int32_t p = graph.values[static_cast<size_t>(v)].param;
+    if (p < 0) continue;
+    const Param& param = graph.params[static_cast<size_t>(p)];
+    text += "  " + param.name + " " + ShapeText(param.shape) + SourceText(param);
+  }
+  for (int32_t k = 1; k < node.n_out; ++k) {
+    const auto v = static_cast<size_t>(node.out + k);
+    text += "  %" + std::to_string(v) + " [T, " + std::to_string(graph.values[v].width) + "]";
+  }
+  return text;
+}
+
 std::string NodeText(const Graph& graph, const Node& node) {
   std::string inputs;
-  for (int32_t v : node.in) inputs += " %" + std::to_string(v);
-  char head[96];
-  std::snprintf(head, sizeof head, "  %%%-4d %-10s%-16s [T, %lld]", node.out, OpName(node.op),
-                inputs.c_str(),
-                static_cast<long long>(graph.values[static_cast<size_t>(node.out)].width));
-  std::string text = head;
-  const std::string attributes = Attributes(node);
+  for (int32_t v : node.in) {
+    if (graph.values[static_cast<size_t>(v)].param < 0) inputs += " %" + std::to_string(v);
+  }
+  char head[32];
+  std::snprintf(head, sizeof head, "  %%%-4d %-10s", node.out, OpName(node.op));
+  inputs.resize(std::max<size_t>(inputs.size(), 16), ' ');
+  std::string text = head + inputs + " [T, " +
+                     std::to_string(graph.values[static_cast<size_t>(node.out)].width) + "]";
+  const std::string attributes =
+      node.op == Op::kCustom ? CustomText(graph, node) : Attributes(node);
   if (!attributes.empty()) text += "  " + attributes;
   for (int32_t p : node.params) {
     if (p < 0) continue;
@@ -114,6 +135,14 @@ std::string NodeText(const Graph& graph, const Node& node) {
 }
 
 }  // namespace
+
+std::string NodeName(const Graph& graph, size_t index) {
+  const Node& node = graph.nodes[index];
+  std::string text = "node " + std::to_string(index) + " (" + OpName(node.op);
+  if (node.op == Op::kCustom) text += " " + graph.customs[static_cast<size_t>(node.custom)].id;
+  if (node.block >= 0) text += ", block " + std::to_string(node.block);
+  return text + ")";
+}
 
 std::string Print(const Graph& graph) {
   std::string text = "family " + graph.family + "\n";

@@ -17,6 +17,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/inference.h"
 #include "core/graph/graph.h"
+#include "tests/unit/engine/test_ops.h"
 
 namespace retort::engine::test {
 
@@ -25,6 +26,8 @@ struct TinySpec {
   bool tied = true, branch_first = false;  // branch_first: add(branch, residual)
   double logit_scale = 1, soft_cap = 0;
   uint32_t frozen_embedding = 0;
+  bool custom_ops = false;  // tanh, decay and mix (with a weight of its own) after each MLP
+  uint32_t frozen_mix = 0;
 };
 
 // Writes the graph through the builder's C table, as a family plugin does.
@@ -102,11 +105,32 @@ class TinyFamily {
     const retort_value gate = Linear(y, at + "gate", spec_.hidden, spec_.width);
     const retort_value up = Linear(y, at + "up", spec_.hidden, spec_.width);
     y = table_->gated(table_->ctx, gate, up, RETORT_ACTIVATION_SILU);
+    if (spec_.custom_ops) y = CustomOps(y);
     return Sum(x, Linear(y, at + "down", spec_.width, spec_.hidden));
   }
 
+  retort_value Custom(const char* op, std::vector<retort_value> in, uint32_t n_out,
+                      std::string_view attributes = {}) {
+    return table_->custom(table_->ctx, op, in.data(), static_cast<uint32_t>(in.size()), n_out,
+                          ToStr(attributes));
+  }
+  // Two outputs that meet again, an output that nobody reads, one weight in several nodes, and a
+  // value that several nodes read.
+  retort_value CustomOps(retort_value x) {
+    if (mix_.id == 0) mix_ = Param("mix", {spec_.hidden}, spec_.frozen_mix);
+    const retort_value w = table_->value_of(table_->ctx, mix_);
+    const retort_value squashed = Custom("tanh", {x}, 1);
+    const retort_value run = Custom("decay", {squashed}, 1, R"({"a": 0.7})");
+    const retort_value both = Custom("mix", {run, squashed, w}, 2);
+    const retort_value sum =
+        table_->add(table_->ctx, both, table_->output_of(table_->ctx, both, 1));
+    const retort_value lone = Custom("mix", {sum, sum, w}, 2);
+    return table_->add(table_->ctx, lone, x);
+  }
+
   TinySpec spec_;
-  graph::Builder builder_{"tiny"};
+  retort_param mix_{0};
+  graph::Builder builder_{"tiny", MakeTestOp};
   const retort_builder_v1* table_;
 };
 
