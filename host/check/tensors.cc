@@ -90,6 +90,12 @@ Tensor::Tensor(std::string name, Elem elem, std::vector<int64_t> shape, int64_t 
           .byte_offset = 0};
 }
 
+Tensor::Tensor(const Tensor& other)
+    : Tensor(other.name_, other.elem_, other.shape_, other.row_ - other.cols_) {
+  std::memcpy(bytes() - kZone, other.bytes() - kZone, length_ + 2 * kZone);
+  raw_.device = other.raw_.device;
+}
+
 int64_t Tensor::Offset(int64_t i) const { return (i / cols_ * row_ + i % cols_) * ElemSize(elem_); }
 
 double Tensor::At(int64_t i) const {
@@ -197,6 +203,7 @@ std::string Tensor::Damage() const {
 }
 
 std::string Tensor::Change() const {
+  if (before_.size() != block_.size()) return "";
   for (int64_t i = 0; i < size_; ++i) {
     const auto at = begin_ + static_cast<size_t>(Offset(i));
     if (std::memcmp(&block_[at], &before_[at], static_cast<size_t>(ElemSize(elem_))) != 0) {

@@ -29,6 +29,11 @@ class Tensor {
   // start as the NaN pattern (integers: as its bits).
   Tensor(std::string name, Elem elem, std::vector<int64_t> shape, int64_t pad = 0);
 
+  Tensor(const Tensor& other);  // damage and device too, not what Remember took
+  Tensor& operator=(const Tensor& other) { return *this = Tensor(other); }
+  Tensor(Tensor&&) noexcept = default;
+  Tensor& operator=(Tensor&&) noexcept = default;
+
   retort_tensor* get() { return &raw_; }
   const std::string& name() const { return name_; }
   Elem elem() const { return elem_; }
