@@ -139,7 +139,10 @@ Status UnknownArchitecture(const std::string& config_json, const std::string& fa
 
 }  // namespace
 
-Session::Session(SessionOptions options) : options_(std::move(options)) {}
+Session::Session(SessionOptions options) : options_(std::move(options)) {
+  plugins_.SetPolicy(options_.policy);
+  plugins_.SetHost(options_.host_name, options_.host_version);
+}
 Session::~Session() = default;
 
 int32_t Session::n_threads() const { return ResolveThreads(options_.n_threads); }

@@ -38,6 +38,7 @@ struct SessionOptions {
   std::string worker_path;  // "": RETORT_WORKER, else retort-worker (see docs)
   int32_t n_threads = 0;
   LoadPolicy policy;
+  std::string host_name, host_version;  // what plugins see; "": retort's own
 };
 
 // Where a plugin of a chain entry runs.
