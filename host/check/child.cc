@@ -92,6 +92,8 @@ Result<std::string> Answer(const json::Value& request) {
   subject.config = text("config");
   subject.config_schema = text("schema");
   subject.engine_path = text("engine");
+  subject.model = text("model");
+  subject.inputs = text("inputs");
   RETORT_ASSIGN_OR_RETURN(subject.seed, request["seed"].AsUint());
   return ReportOf(RunRule(*rule, &subject));
 }

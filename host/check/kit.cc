@@ -162,6 +162,7 @@ class Kit {
     out.BeginObject().Field("do", "rule").Field("path", report_.file);
     out.Field("rule", task.rule->id).Field("seed", options_.seed);
     out.Field("engine", options_.engine_path);
+    out.Field("model", options_.model).Field("inputs", options_.inputs);
     if (task.plugin != nullptr) {
       out.Field("kind", task.plugin->kind).Field("id", task.plugin->id);
       out.Field("config", task.plugin->config).Field("schema", task.plugin->schema);

@@ -21,6 +21,8 @@ struct KitOptions {
   std::vector<std::string> only;  // beginnings of rule ids; empty: all
   int64_t timeout_ms = 30'000;    // for each rule
   std::string worker_path, engine_path;
+  std::string model;   // families: a config.json, its text; "": one that the kit knows
+  std::string inputs;  // ops: shapes of the inputs, "Tx64,64"; "": the kit tries some
   std::function<bool()> cancelled;
   std::function<void(size_t done, size_t total, std::string_view rule)> progress;
 };

@@ -37,6 +37,8 @@ struct Subject {
   std::string config_schema;            // "" or as its descriptor has it
   uint64_t seed = 0;                    // of everything random in the rule
   std::string engine_path;              // libretort_engine, for rules that need the engine
+  std::string model;   // of a family: a config.json to build, its text; "": the kit's own
+  std::string inputs;  // of an op: the shapes of its inputs, "Tx64,64"; "": the kit tries some
 
   // Random numbers for the part `name` of a rule: the same in every run with the same seed.
   Rng Random(std::string_view name) const { return Rng(Derive(RootKey(seed, "check"), name)); }
