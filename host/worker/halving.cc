@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/worker/halving.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <deque>
+
+namespace retort::host {
+namespace {
+
+struct Range {
+  uint64_t first, n;
+};
+
+class Halving {
+ public:
+  Halving(uint64_t n, const HalvingHooks& hooks) : hooks_(hooks) {
+    const auto levels = static_cast<uint64_t>(std::bit_width(n));  // log2(n) + 1
+    timeouts_left_ = levels + 1;
+    failures_left_ = 8 * levels;
+    queue_.push_back({0, n});
+  }
+
+  HalvingEnd Run() {
+    while (!queue_.empty()) {
+      const Range range = queue_.front();
+      queue_.pop_front();
+      const Attempt outcome = hooks_.attempt(range.first, range.n);
+      if (outcome == Attempt::kStop) return HalvingEnd::kStopped;
+      if (outcome == Attempt::kGood) continue;
+      Count(outcome);
+      if (range.n == 1) {
+        hooks_.mark(range.first, 1, outcome);
+      } else {
+        queue_.push_back({range.first, range.n / 2});
+        queue_.push_back({range.first + range.n / 2, range.n - range.n / 2});
+      }
+      if (outcome != Attempt::kTooLarge && hooks_.exhausted()) {
+        const HalvingEnd last_look = Probe();
+        if (last_look != HalvingEnd::kDone) return last_look;
+      }
+      if (spent_) MarkRest();
+    }
+    return HalvingEnd::kDone;
+  }
+
+ private:
+  void Count(Attempt outcome) {
+    why_ = outcome;
+    if (outcome == Attempt::kTooLarge) return;
+    uint64_t& left = outcome == Attempt::kTimedOut ? timeouts_left_ : failures_left_;
+    if (left > 0) --left;
+    spent_ = spent_ || left == 0;
+  }
+
+  void MarkRest() {
+    for (const Range& range : queue_) hooks_.mark(range.first, range.n, why_);
+    queue_.clear();
+  }
+
+  // Single units from the beginning, the middle and the end of what is left. kDone: one was good.
+  HalvingEnd Probe() {
+    for (int i = 0; i < hooks_.n_probes && !queue_.empty(); ++i) {
+      const size_t at = i % 3 == 0 ? 0 : i % 3 == 1 ? queue_.size() / 2 : queue_.size() - 1;
+      const Range range = queue_[at];
+      const uint64_t unit = range.first + (i % 3 == 0 ? 0 : i % 3 == 1 ? range.n / 2 : range.n - 1);
+      Remove(at, unit);
+      const Attempt outcome = hooks_.attempt(unit, 1);
+      if (outcome == Attempt::kStop) return HalvingEnd::kStopped;
+      if (outcome == Attempt::kGood) return HalvingEnd::kDone;
+      Count(outcome);
+      hooks_.mark(unit, 1, outcome);
+      if (spent_) break;
+    }
+    MarkRest();
+    return HalvingEnd::kOut;
+  }
+
+  void Remove(size_t at, uint64_t unit) {
+    const Range range = queue_[at];
+    const Range before{range.first, unit - range.first};
+    const Range after{unit + 1, range.first + range.n - unit - 1};
+    const auto place = queue_.erase(queue_.begin() + static_cast<ptrdiff_t>(at));
+    const auto next = after.n > 0 ? queue_.insert(place, after) : place;
+    if (before.n > 0) queue_.insert(next, before);
+  }
+
+  const HalvingHooks& hooks_;
+  std::deque<Range> queue_;
+  uint64_t timeouts_left_ = 0, failures_left_ = 0;
+  bool spent_ = false;
+  Attempt why_ = Attempt::kFailed;
+};
+
+}  // namespace
+
+HalvingEnd Halve(uint64_t n, const HalvingHooks& hooks) {
+  if (n == 0) {
+    const Attempt outcome = hooks.attempt(0, 0);
+    if (outcome == Attempt::kGood) return HalvingEnd::kDone;
+    if (outcome == Attempt::kStop) return HalvingEnd::kStopped;
+    return hooks.exhausted() ? HalvingEnd::kOut : HalvingEnd::kDone;
+  }
+  return Halving(n, hooks).Run();
+}
+
+}  // namespace retort::host
