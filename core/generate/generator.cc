@@ -150,6 +150,7 @@ void Run::Admit() {
 bool Run::Prefill(const GenerateRequest& request, int32_t slot) {
   const Stopwatch watch;
   prompt_ = nullptr;
+  cache_->BeginPrompt(slot);
   std::vector<int32_t> tokens = request.ids;
   tokens.insert(tokens.end(), request.prefix.begin(), request.prefix.end());
   const auto all = static_cast<int64_t>(tokens.size());
@@ -171,6 +172,7 @@ bool Run::Prefill(const GenerateRequest& request, int32_t slot) {
         hidden.Rows(n - 1, n),
         TensorView::Contiguous(prompt_logits_.data(), DType::kF32, {1, graph_.vocab()}));
   }
+  cache_->EndPrompt(slot);
   prompt_ = &request;
   prompt_slot_ = slot;
   stats_.prompt_tokens += all;

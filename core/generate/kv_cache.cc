@@ -69,10 +69,20 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(const graph::Graph& graph, int6
     return ResourceExhausted("KV cache: no memory for " + Numbers(slots, context, per_token) +
                              "; lower max_batch or max_context");
   }
+  cache->rows_.reserve(static_cast<size_t>(slots));
+  cache->slots_.reserve(static_cast<size_t>(slots));
+  RETORT_ASSIGN_OR_RETURN(cache->states_, OpStateMemory::Create(graph, slots));
   return cache;
 }
 
+void KvCache::SetRows(std::span<const Rows> rows) {
+  rows_.assign(rows.begin(), rows.end());
+  slots_.clear();
+  for (const Rows& r : rows_) slots_.push_back(r.slot);
+}
+
 void KvCache::CopyPrefix(int32_t from, int32_t to, int64_t n) {
+  states_.Restore(to);
   if (from == to) return;
   for (const Layer& layer : layers_) {
     const size_t bytes = static_cast<size_t>(n * layer.head_dim) * sizeof(float);

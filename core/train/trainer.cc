@@ -52,8 +52,9 @@ Status CheckMicroBatch(size_t index, const MicroBatch& batch) {
                          std::to_string(batch.weight.size()) + " weights; they must be equal");
 }
 
-engine::RowBatch RowsOf(const MicroBatch& batch) {
-  return {.ids = batch.ids, .positions = batch.positions, .cu_seqlens = batch.cu_seqlens};
+engine::RowBatch RowsOf(const MicroBatch& batch, const PluginCallSettings& call) {
+  return {
+      .ids = batch.ids, .positions = batch.positions, .cu_seqlens = batch.cu_seqlens, .call = call};
 }
 
 bool IsSet(const Cancel* cancel) {
@@ -93,7 +94,8 @@ class TrainerImpl final : public engine::Trainer {
       if (result.label_tokens == 0) return result;
       losses_->BeginWindow();
       for (const MicroBatch& batch : window) {
-        const TensorView hidden = pass_.Forward(RowsOf(batch), nullptr);
+        const TensorView hidden =
+            pass_.Forward(RowsOf(batch, OpSettings(-1, &batch - window.data(), nullptr)), nullptr);
         RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
                                              .hidden_TD = hidden,
                                              .n_labels = static_cast<double>(result.label_tokens)},
@@ -160,7 +162,8 @@ class TrainerImpl final : public engine::Trainer {
     for (const MicroBatch& batch : window) {
       if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
       if (engine::CountLabels(batch) == 0) continue;
-      const TensorView hidden = pass_.Forward(RowsOf(batch), nullptr);
+      const TensorView hidden =
+          pass_.Forward(RowsOf(batch, OpSettings(step, &batch - window.data(), cancel)), nullptr);
       const TensorView d_hidden = pass_.HiddenGradient();
       RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
                                            .hidden_TD = hidden,
@@ -210,6 +213,15 @@ class TrainerImpl final : public engine::Trainer {
             .step = step,
             .key = {.hi = key.hi, .lo = key.lo},
             .n_threads = n_threads_};
+  }
+
+  // Custom ops draw anew for every micro-batch, alike in forward and backward.
+  PluginCallSettings OpSettings(int64_t step, int64_t micro_batch, const Cancel* cancel) const {
+    PluginCallSettings settings = Settings(step, cancel);
+    const RngKey key = Derive(Derive({settings.key.hi, settings.key.lo}, "op"),
+                              static_cast<uint64_t>(micro_batch));
+    settings.key = {.hi = key.hi, .lo = key.lo};
+    return settings;
   }
 
   const graph::Graph& graph_;

@@ -10,6 +10,7 @@
 #include "core/base/plugin_call.h"
 #include "core/base/threads.h"
 #include "core/io/filesystem.h"
+#include "host/session/op_factory.h"
 #include "host/session/paths.h"
 #include "retort/abi/draft/family.h"
 
@@ -233,7 +234,7 @@ Result<graph::Graph> Session::BuildGraph(const std::string& config_json) {
   }
   if (best.score <= 0) return UnknownArchitecture(config_json, families);
   const std::string& id = best.instance.info().id;
-  graph::Builder builder(id);
+  graph::Builder builder(id, MakeOpFactory(plugins_));
   PluginCall call("family " + id);
   const Status built = call.End(
       best.table->build(best.instance.get(), call.Begin(), ToStr(config_json), builder.table()),
