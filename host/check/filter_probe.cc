@@ -98,15 +98,18 @@ struct DecisionTaker {
 
 }  // namespace
 
-FilterProbe::FilterProbe(const Subject& subject, RawInstance instance,
+FilterProbe::FilterProbe(const Subject& subject, const CallKind& kind, RawInstance instance,
                          const retort_filter_v1* table)
-    : key_(RootKey(subject.seed, "check")), instance_(std::move(instance)), table_(table) {}
+    : key_(RootKey(subject.seed, "check")),
+      kind_(kind),
+      instance_(std::move(instance)),
+      table_(table) {}
 
-Result<FilterProbe> FilterProbe::Make(const Subject& subject, Growth growth) {
-  RETORT_ASSIGN_OR_RETURN(RawInstance instance, RawInstance::Create(subject, growth));
+Result<FilterProbe> FilterProbe::Make(const Subject& subject, const CallKind& kind) {
+  RETORT_ASSIGN_OR_RETURN(RawInstance instance, RawInstance::Create(subject, kind.growth));
   RETORT_ASSIGN_OR_RETURN(const auto* table,
                           instance.Table<retort_filter_v1>(RETORT_FILTER_INTERFACE));
-  return FilterProbe(subject, std::move(instance), table);
+  return FilterProbe(subject, kind, std::move(instance), table);
 }
 
 Result<FilterRun> FilterProbe::Call(Function function, const std::vector<CheckGroup>& groups,
@@ -158,12 +161,12 @@ Result<FilterRun> FilterProbe::Call(Function function, const std::vector<CheckGr
 
 Status FilterProbe::Observe(const std::vector<CheckGroup>& groups, uint32_t pass,
                             const FilterCallShape& shape) const {
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   return Call(table_->observe, groups, call, pass, shape).status();
 }
 
 Status FilterProbe::EndPass(uint32_t pass) const {
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   call.raw().key = {key_.hi, key_.lo};
   return call.End(table_->end_pass(instance_.get(), call.Begin(), pass), "end_pass");
 }
@@ -175,7 +178,7 @@ Result<FilterRun> FilterProbe::Judge(const std::vector<CheckGroup>& groups, RawC
 
 Result<FilterRun> FilterProbe::Judge(const std::vector<CheckGroup>& groups,
                                      const FilterCallShape& shape) const {
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   return Judge(groups, call, shape);
 }
 
@@ -199,7 +202,7 @@ Result<FilterRun> FilterProbe::Finish(const std::vector<CheckGroup>& groups) con
 Result<std::string> FilterProbe::Save(uint64_t max_step) const {
   ByteSink sink(max_step);
   const retort_sink raw = sink.get();
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   RETORT_RETURN_IF_ERROR(call.End(table_->save(instance_.get(), call.Begin(), &raw), "save"));
   return sink.bytes();
 }
@@ -207,14 +210,14 @@ Result<std::string> FilterProbe::Save(uint64_t max_step) const {
 Status FilterProbe::Merge(const std::string& state, uint64_t max_step) const {
   ByteReader reader(state, max_step);
   const retort_reader raw = reader.get();
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   return call.End(table_->merge(instance_.get(), call.Begin(), &raw), "merge");
 }
 
 Result<retort_status> FilterProbe::TryMerge(const std::string& state) const {
   ByteReader reader(state);
   const retort_reader raw = reader.get();
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   const retort_status status = table_->merge(instance_.get(), call.Begin(), &raw);
   RETORT_RETURN_IF_ERROR(call.EndFailed(status, "merge"));
   return status;

@@ -35,7 +35,7 @@ struct FilterCallShape {
 
 class FilterProbe {
  public:
-  static Result<FilterProbe> Make(const Subject& subject, Growth growth = Growth::kExact);
+  static Result<FilterProbe> Make(const Subject& subject, const CallKind& kind = {});
 
   uint32_t n_passes() const { return table_->n_observe_passes; }
   uint32_t flags() const { return table_->flags; }
@@ -64,10 +64,12 @@ class FilterProbe {
  private:
   using Function = retort_status (*)(retort_instance*, const retort_call*,
                                      const retort_filter_args*);
-  FilterProbe(const Subject& subject, RawInstance instance, const retort_filter_v1* table);
+  FilterProbe(const Subject& subject, const CallKind& kind, RawInstance instance,
+              const retort_filter_v1* table);
   Result<FilterRun> Call(Function function, const std::vector<CheckGroup>& groups, RawCall& call,
                          uint32_t pass, const FilterCallShape& shape) const;
   RngKey key_;
+  CallKind kind_;
   RawInstance instance_;
   const retort_filter_v1* table_;
 };

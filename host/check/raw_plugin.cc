@@ -26,9 +26,9 @@ std::string StatusName(retort_status status) {
 }
 
 struct RawCall::Impl {
-  explicit Impl(Growth growth)
+  Impl(Growth growth, uint32_t flags)
       : call(retort_call{.struct_size = sizeof(retort_call),
-                         .flags = 0,
+                         .flags = flags,
                          .ctx = this,
                          .cancel = reinterpret_cast<const int32_t*>(&cancelled),
                          .deadline_ns = 0,
@@ -165,7 +165,7 @@ struct RawCall::Impl {
   }
 };
 
-RawCall::RawCall(Growth growth) : impl_(std::make_unique<Impl>(growth)) {}
+RawCall::RawCall(Growth growth, uint32_t flags) : impl_(std::make_unique<Impl>(growth, flags)) {}
 RawCall::~RawCall() = default;
 
 retort_call& RawCall::raw() { return *impl_->call.get(); }

@@ -23,10 +23,16 @@
 
 namespace retort::host::check {
 
+// How the host's side of calls looks.
+struct CallKind {
+  Growth growth = Growth::kExact;  // of retort_call and retort_host
+  uint32_t flags = 0;              // of retort_call
+};
+
 // One call: the struct ends at a guard page. Not movable while the plugin runs.
 class RawCall {
  public:
-  explicit RawCall(Growth growth = Growth::kExact);
+  explicit RawCall(Growth growth = Growth::kExact, uint32_t flags = 0);
   ~RawCall();
   RawCall(const RawCall&) = delete;
   RawCall& operator=(const RawCall&) = delete;

@@ -60,18 +60,19 @@ size_t CountSamples(const std::vector<CheckGroup>& groups) {
 
 }  // namespace
 
-RewardProbe::RewardProbe(const Subject& subject, RawInstance instance,
+RewardProbe::RewardProbe(const Subject& subject, const CallKind& kind, RawInstance instance,
                          const retort_reward_v1* table)
     : key_(RootKey(subject.seed, "check")),
+      kind_(kind),
       instance_(std::move(instance)),
       table_(table),
       answers_(static_cast<const retort_answer_v1*>(instance_.Find(RETORT_ANSWER_INTERFACE))) {}
 
-Result<RewardProbe> RewardProbe::Make(const Subject& subject, Growth growth) {
-  RETORT_ASSIGN_OR_RETURN(RawInstance instance, RawInstance::Create(subject, growth));
+Result<RewardProbe> RewardProbe::Make(const Subject& subject, const CallKind& kind) {
+  RETORT_ASSIGN_OR_RETURN(RawInstance instance, RawInstance::Create(subject, kind.growth));
   RETORT_ASSIGN_OR_RETURN(const auto* table,
                           instance.Table<retort_reward_v1>(RETORT_REWARD_INTERFACE));
-  return RewardProbe(subject, std::move(instance), table);
+  return RewardProbe(subject, kind, std::move(instance), table);
 }
 
 Result<RewardRun> RewardProbe::Score(const std::vector<CheckGroup>& groups, RawCall& call,
@@ -113,7 +114,7 @@ Result<RewardRun> RewardProbe::Score(const std::vector<CheckGroup>& groups, RawC
 
 Result<RewardRun> RewardProbe::Score(const std::vector<CheckGroup>& groups,
                                      const RewardCallShape& shape) const {
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   return Score(groups, call, shape);
 }
 
@@ -122,7 +123,7 @@ Result<std::vector<int64_t>> RewardProbe::Classes(const CheckGroup& group,
   const RawSamples samples({group}, (table_->flags & RETORT_REWARD_NEEDS_IDS) != 0, stride_extra);
   const auto n = static_cast<int64_t>(group.size());
   ZonedArray<int64_t> first(group.size(), std::numeric_limits<int64_t>::min());
-  RawCall call;
+  RawCall call(kind_.growth, kind_.flags);
   const retort_status status =
       answers_->classes(instance_.get(), call.Begin(), n == 0 ? nullptr : samples.samples(),
                         samples.stride(), samples.n(), first.data());

@@ -27,7 +27,7 @@ struct RewardCallShape {
 
 class RewardProbe {
  public:
-  static Result<RewardProbe> Make(const Subject& subject, Growth growth = Growth::kExact);
+  static Result<RewardProbe> Make(const Subject& subject, const CallKind& kind = {});
 
   // The verdicts in the order of the groups. Fails with what is wrong: the status, a status byte
   // out of range, OK with a score that is not finite, a write beyond the arrays or into an input, a
@@ -47,8 +47,10 @@ class RewardProbe {
   RawInstance& instance() { return instance_; }
 
  private:
-  RewardProbe(const Subject& subject, RawInstance instance, const retort_reward_v1* table);
+  RewardProbe(const Subject& subject, const CallKind& kind, RawInstance instance,
+              const retort_reward_v1* table);
   RngKey key_;
+  CallKind kind_;
   RawInstance instance_;
   const retort_reward_v1* table_;
   const retort_answer_v1* answers_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/base/clock.h"
+#include "host/check/library_facts.h"
 #include "host/check/reward_probe.h"
 #include "host/check/rule.h"
 #include "host/library/guard.h"
@@ -100,18 +101,10 @@ Finding Repeat(const Subject& subject) {
                             : Finding::Fail("with a fresh instance, " + difference);
 }
 
-bool UsesNetwork(const Subject& subject) {
-  for (uint32_t i = 0; i < subject.entry->count(); ++i) {
-    const retort_descriptor* d = subject.entry->describe(i);
-    if (d != nullptr && subject.kind == d->kind && subject.id == d->id) {
-      return (d->flags & RETORT_PLUGIN_NETWORK) != 0;
-    }
-  }
-  return false;
-}
-
 Finding SameKey(const Subject& subject) {
-  if (UsesNetwork(subject)) return Finding::Skip("its descriptor has the flag NETWORK");
+  if (HasDescriptorFlag(subject, RETORT_PLUGIN_NETWORK)) {
+    return Finding::Skip("its descriptor has the flag NETWORK");
+  }
   const std::vector<CheckGroup> groups = OrdinaryGroups(subject, kGroups, kGroupSize);
   RETORT_FIND(const RewardProbe one, RewardProbe::Make(subject));
   RETORT_FIND(const RewardRun first, one.Score(groups));
