@@ -6,19 +6,25 @@
 namespace retort::host {
 namespace {
 
-// Between the plugin's decisions and the caller; keeps the first broken rule.
+// Between the plugin's decisions and the caller.
 struct DecisionRelay {
+  CallRelay* relay;
   const retort_filter_args* args;
-  std::string broken;
 
   static void OnDecide(void* ctx, uint64_t sample, const retort_decision* decision) {
-    DecisionRelay& self = *static_cast<DecisionRelay*>(ctx);
-    const Status status = Guard([&]() -> Status { return self.Check(sample, *decision); });
-    if (status.ok()) {
+    const DecisionRelay& self = *static_cast<DecisionRelay*>(ctx);
+    self.relay->Run([&]() -> Status {
+      if (const Status status = self.Check(sample, *decision); !status.ok()) {
+        return Internal("decision for sample " + std::to_string(sample) + ": " + status.message());
+      }
       self.args->decide(self.args->out_ctx, sample, decision);
-    } else if (self.broken.empty()) {
-      self.broken = "decision for sample " + std::to_string(sample) + ": " + status.message();
-    }
+      return OkStatus();
+    });
+  }
+  static void WhileObserving(void* ctx, uint64_t sample, const retort_decision*) {
+    static_cast<DecisionRelay*>(ctx)->relay->Run([&]() -> Status {
+      return Internal("decided about sample " + std::to_string(sample) + " while observing");
+    });
   }
 
   Status Check(uint64_t sample, const retort_decision& d) const {
@@ -42,56 +48,53 @@ struct DecisionRelay {
   }
 };
 
-void NoDecision(void* ctx, uint64_t sample, const retort_decision*) {
-  static_cast<DecisionRelay*>(ctx)->broken =
-      "decided about sample " + std::to_string(sample) + " while observing";
+using Run = retort_status (*)(retort_instance*, const retort_call*, const retort_filter_args*);
+
+// `run` with decisions going to `decide`.
+retort_status RunWith(retort_instance* handle, const retort_call* call,
+                      const retort_filter_args* args, bool concurrent, Run run,
+                      decltype(retort_filter_args::decide) decide) {
+  CheckedInstance& self = CheckedInstance::Of(handle);
+  CallRelay relay(call);
+  DecisionRelay decisions{.relay = &relay, .args = args};
+  retort_filter_args inner = *args;
+  inner.struct_size = sizeof(inner);
+  inner.out_ctx = &decisions;
+  inner.decide = decide;
+  return RunGuarded(self, &relay, concurrent,
+                    [&] { return run(self.inner, relay.call(), &inner); });
 }
 
 retort_status Judge(retort_instance* handle, const retort_call* call,
                     const retort_filter_args* args) {
-  CheckedInstance& self = CheckedInstance::Of(handle);
-  DecisionRelay relay{.args = args, .broken = {}};
-  retort_filter_args inner = *args;
-  inner.struct_size = sizeof(inner);
-  inner.out_ctx = &relay;
-  inner.decide = DecisionRelay::OnDecide;
-  const bool concurrent = (self.in.filter->flags & RETORT_FILTER_CONCURRENT) != 0;
-  const retort_status status = RunGuarded(
-      self, call, concurrent, [&] { return self.in.filter->judge(self.inner, call, &inner); });
-  if (status != RETORT_OK || relay.broken.empty()) return status;
-  return ReportBroken(call, Code::kInternal, relay.broken);
+  const retort_filter_v1& filter = *CheckedInstance::Of(handle).in.filter;
+  const bool concurrent = (filter.flags & RETORT_FILTER_CONCURRENT) != 0;
+  return RunWith(handle, call, args, concurrent, filter.judge, DecisionRelay::OnDecide);
 }
 
 retort_status Observe(retort_instance* handle, const retort_call* call,
                       const retort_filter_args* args) {
-  CheckedInstance& self = CheckedInstance::Of(handle);
-  DecisionRelay relay{.args = args, .broken = {}};
-  retort_filter_args inner = *args;
-  inner.struct_size = sizeof(inner);
-  inner.out_ctx = &relay;
-  inner.decide = NoDecision;
-  const retort_status status = RunGuarded(
-      self, call, false, [&] { return self.in.filter->observe(self.inner, call, &inner); });
-  if (status != RETORT_OK || relay.broken.empty()) return status;
-  return ReportBroken(call, Code::kInternal, relay.broken);
+  const retort_filter_v1& filter = *CheckedInstance::Of(handle).in.filter;
+  return RunWith(handle, call, args, false, filter.observe, DecisionRelay::WhileObserving);
 }
 
 retort_status EndPass(retort_instance* handle, const retort_call* call, uint32_t pass) {
   CheckedInstance& self = CheckedInstance::Of(handle);
-  return RunGuarded(self, call, false,
-                    [&] { return self.in.filter->end_pass(self.inner, call, pass); });
+  CallRelay relay(call);
+  return RunGuarded(self, &relay, false,
+                    [&] { return self.in.filter->end_pass(self.inner, relay.call(), pass); });
 }
 
 retort_status Save(retort_instance* handle, const retort_call* call, const retort_sink* sink) {
-  CheckedInstance& self = CheckedInstance::Of(handle);
-  return RunGuarded(self, call, false,
-                    [&] { return self.in.filter->save(self.inner, call, sink); });
+  return RunSave(handle, call, sink, [](auto& self, auto* inner_call, auto* out) {
+    return self.in.filter->save(self.inner, inner_call, out);
+  });
 }
 
 retort_status Merge(retort_instance* handle, const retort_call* call, const retort_reader* reader) {
-  CheckedInstance& self = CheckedInstance::Of(handle);
-  return RunGuarded(self, call, false,
-                    [&] { return self.in.filter->merge(self.inner, call, reader); });
+  return RunLoad(handle, call, reader, [](auto& self, auto* inner_call, auto* in) {
+    return self.in.filter->merge(self.inner, inner_call, in);
+  });
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
-// Rewards: a score that says ok is finite, statuses are in range, info comes for the call's own
-// samples, answer classes are an equivalence.
-// SPDX-License-Identifier: Apache-2.0
+// Rewards: a status that exists, a finite score where it says ok; answer classes are an
+// equivalence. SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <limits>
 
@@ -11,16 +10,19 @@ namespace {
 
 // Between the plugin's info calls and the caller's.
 struct InfoRelay {
+  CallRelay* relay;
   const retort_reward_args* args;
-  bool out_of_range = false;
 
   static void OnInfo(void* ctx, uint64_t index, retort_str json) {
-    InfoRelay& self = *static_cast<InfoRelay*>(ctx);
-    if (index >= self.args->n) {
-      self.out_of_range = true;
-    } else if (self.args->info != nullptr) {
-      self.args->info(self.args->info_ctx, index, json);
-    }
+    const InfoRelay& self = *static_cast<InfoRelay*>(ctx);
+    self.relay->Run([&]() -> Status {
+      if (index >= self.args->n) {
+        return Internal("info was given for sample " + std::to_string(index) +
+                        " outside the batch of " + std::to_string(self.args->n));
+      }
+      if (self.args->info != nullptr) self.args->info(self.args->info_ctx, index, json);
+      return OkStatus();
+    });
   }
 };
 
@@ -33,7 +35,7 @@ void Repair(const retort_reward_args& args, uint64_t i, const char* why) {
 }
 
 // A failure of one sample is data: it becomes that sample's error.
-void CheckScores(const retort_reward_args& args) {
+Status CheckScores(const retort_reward_args& args) {
   for (uint64_t i = 0; i < args.n; ++i) {
     if (args.status[i] > RETORT_SCORE_TIMEOUT) {
       Repair(args, i, "the reward gave a status that does not exist");
@@ -43,47 +45,49 @@ void CheckScores(const retort_reward_args& args) {
       args.score[i] = std::numeric_limits<double>::quiet_NaN();
     }
   }
+  return OkStatus();
 }
 
 retort_status Score(retort_instance* handle, const retort_call* call,
                     const retort_reward_args* args) {
   CheckedInstance& self = CheckedInstance::Of(handle);
-  InfoRelay relay{.args = args};
+  CallRelay relay(call);
+  InfoRelay info{.relay = &relay, .args = args};
   retort_reward_args inner = *args;
   inner.struct_size = sizeof(inner);
-  inner.info_ctx = &relay;
+  inner.info_ctx = &info;
   inner.info = InfoRelay::OnInfo;
   const bool concurrent = (self.in.reward->flags & RETORT_REWARD_CONCURRENT) != 0;
-  const retort_status status = RunGuarded(
-      self, call, concurrent, [&] { return self.in.reward->score(self.inner, call, &inner); });
+  const retort_status status = RunGuarded(self, &relay, concurrent, [&] {
+    return self.in.reward->score(self.inner, relay.call(), &inner);
+  });
   if (status != RETORT_OK) return status;
-  if (relay.out_of_range) {
-    return ReportBroken(call, Code::kInternal, "info was given for a sample outside the batch");
+  return Verify(relay, [&] { return CheckScores(*args); });
+}
+
+Status CheckClasses(const int64_t* first_equal, uint64_t n) {
+  for (uint64_t i = 0; i < n; ++i) {
+    const int64_t first = first_equal[i];
+    const bool fits = first == -1 || (first >= 0 && first <= static_cast<int64_t>(i) &&
+                                      first_equal[first] == first);
+    if (fits) continue;
+    return Internal("answer class " + std::to_string(first) + " of sample " + std::to_string(i) +
+                    " is not the first sample of a class");
   }
-  CheckScores(*args);
-  return RETORT_OK;
+  return OkStatus();
 }
 
 retort_status Classes(retort_instance* handle, const retort_call* call,
                       const retort_sample* samples, uint64_t stride, uint64_t n,
                       int64_t* first_equal) {
   CheckedInstance& self = CheckedInstance::Of(handle);
+  CallRelay relay(call);
   for (uint64_t i = 0; i < n; ++i) first_equal[i] = -1;
-  const retort_status status = RunGuarded(self, call, /*concurrent=*/false, [&] {
-    return self.in.answer->classes(self.inner, call, samples, stride, n, first_equal);
+  const retort_status status = RunGuarded(self, &relay, /*concurrent=*/false, [&] {
+    return self.in.answer->classes(self.inner, relay.call(), samples, stride, n, first_equal);
   });
   if (status != RETORT_OK) return status;
-  for (uint64_t i = 0; i < n; ++i) {
-    const int64_t first = first_equal[i];
-    const bool fits = first == -1 || (first >= 0 && first <= static_cast<int64_t>(i) &&
-                                      first_equal[first] == first);
-    if (!fits) {
-      return ReportBroken(call, Code::kInternal,
-                          "answer class " + std::to_string(first) + " of sample " +
-                              std::to_string(i) + " is not the first sample of a class");
-    }
-  }
-  return RETORT_OK;
+  return Verify(relay, [&] { return CheckClasses(first_equal, n); });
 }
 
 }  // namespace
