@@ -38,9 +38,10 @@ class StageDataTest : public testing::Test {
     ASSERT_TRUE(io::DurableWrite(folder_ + "/" + name, text).ok());
   }
   Result<std::vector<StageData>> Load(const std::vector<DataRef>& refs, int64_t limit = 0) {
-    return LoadData(config_, refs, limit, folder_);
+    return LoadData(session_, config_, refs, limit, folder_);
   }
 
+  Session session_{SessionOptions()};
   std::string folder_;
   PipelineConfig config_;
 };
