@@ -211,7 +211,7 @@ TEST(CheckedLoss, NonFiniteLossNamesTheRow) {
 }
 
 TEST(Wrap, KindWithoutWrapperIsRefused) {
-  EXPECT_EQ(WrapTable("x", nullptr, "source").status().code(), Code::kUnimplemented);
+  EXPECT_EQ(WrapTable("x", nullptr, "spell").status().code(), Code::kUnimplemented);
 }
 
 }  // namespace
