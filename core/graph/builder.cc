@@ -128,10 +128,10 @@ Builder::Builder(std::string family, OpFactory ops) : impl_(std::make_unique<Imp
   retort_builder_v1& table = impl_->table;
   table.struct_size = sizeof(table);
   table.ctx = impl_.get();
-  table.param = [](void* ctx, const retort_param_spec* spec) noexcept {
+  table.param = [](void* ctx, const retort_param_spec* spec) {
     return Impl::From(ctx).AddParam(*spec);
   };
-  table.block = [](void* ctx, uint32_t index) noexcept {
+  table.block = [](void* ctx, uint32_t index) {
     Impl& impl = Impl::From(ctx);
     if (index != static_cast<uint32_t>(impl.graph.n_blocks)) {
       impl.Fail("block " + std::to_string(index) + " begins where block " +
@@ -140,7 +140,7 @@ Builder::Builder(std::string family, OpFactory ops) : impl_(std::make_unique<Imp
     ++impl.graph.n_blocks;
   };
   table.result = [](void* ctx, retort_value hidden, retort_param head, double logit_scale,
-                    double soft_cap) noexcept {
+                    double soft_cap) {
     Impl::From(ctx).SetResult(hidden, head, logit_scale, soft_cap);
   };
   FillOps(table);

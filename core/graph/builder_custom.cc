@@ -126,15 +126,13 @@ retort_value Builder::Impl::ValueOf(retort_param p) {
 
 void FillCustom(retort_builder_v1& table) {
   table.custom = [](void* ctx, const char* op_id, const retort_value* in, uint32_t n_in,
-                    uint32_t n_out, retort_str attributes) noexcept {
+                    uint32_t n_out, retort_str attributes) {
     return Impl::From(ctx).AddCustom(op_id, in, n_in, n_out, attributes);
   };
-  table.output_of = [](void* ctx, retort_value custom, uint32_t index) noexcept {
+  table.output_of = [](void* ctx, retort_value custom, uint32_t index) {
     return Impl::From(ctx).OutputOf(custom, index);
   };
-  table.value_of = [](void* ctx, retort_param param) noexcept {
-    return Impl::From(ctx).ValueOf(param);
-  };
+  table.value_of = [](void* ctx, retort_param param) { return Impl::From(ctx).ValueOf(param); };
 }
 
 }  // namespace retort::graph

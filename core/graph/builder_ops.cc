@@ -1,4 +1,5 @@
-// The op callbacks of the builder table: each checks its arguments and infers its width.
+// The op callbacks of the builder table: each checks its arguments and infers its width. Out of
+// memory they throw; the host's wrapper around a family stops that before it reaches the plugin.
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <string_view>
@@ -83,7 +84,7 @@ bool ValidEps(Impl& impl, Op op, double eps) {
   return false;
 }
 
-retort_value Embed(void* ctx, retort_param table, double scale) noexcept {
+retort_value Embed(void* ctx, retort_param table, double scale) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckParam(Op::kEmbed, "table", table)) return {0};
   if (!impl.CheckShape(Op::kEmbed, table, {-1, -1})) return {0};
@@ -91,7 +92,7 @@ retort_value Embed(void* ctx, retort_param table, double scale) noexcept {
   return impl.Add(std::move(node), impl.ParamOf(table).shape[1]);
 }
 
-retort_value Linear(void* ctx, retort_value x, retort_param weight, retort_param bias) noexcept {
+retort_value Linear(void* ctx, retort_value x, retort_param weight, retort_param bias) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kLinear, "x", x)) return {0};
   if (!impl.CheckParam(Op::kLinear, "weight", weight)) return {0};
@@ -106,7 +107,7 @@ retort_value Linear(void* ctx, retort_value x, retort_param weight, retort_param
 }
 
 retort_value RmsNorm(void* ctx, retort_value x, retort_param weight, double eps,
-                     double weight_offset) noexcept {
+                     double weight_offset) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kRmsNorm, "x", x)) return {0};
   if (!impl.CheckParam(Op::kRmsNorm, "weight", weight)) return {0};
@@ -122,7 +123,7 @@ retort_value RmsNorm(void* ctx, retort_value x, retort_param weight, double eps,
 }
 
 retort_value HeadNorm(void* ctx, retort_value x, retort_param weight, uint32_t head_dim, double eps,
-                      double weight_offset) noexcept {
+                      double weight_offset) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kHeadNorm, "x", x)) return {0};
   if (!impl.CheckParam(Op::kHeadNorm, "weight", weight)) return {0};
@@ -143,8 +144,7 @@ retort_value HeadNorm(void* ctx, retort_value x, retort_param weight, uint32_t h
   return impl.Add(std::move(node), width);
 }
 
-retort_value Rope(void* ctx, retort_value x, uint32_t n_heads,
-                  const retort_rope_spec* spec) noexcept {
+retort_value Rope(void* ctx, retort_value x, uint32_t n_heads, const retort_rope_spec* spec) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kRope, "x", x)) return {0};
   const int64_t width = impl.WidthOf(x);
@@ -196,7 +196,7 @@ std::string AttentionMistake(const retort_attention_spec& spec, int64_t q, int64
 }
 
 retort_value Attention(void* ctx, retort_value q, retort_value k, retort_value v, uint32_t layer,
-                       const retort_attention_spec* spec) noexcept {
+                       const retort_attention_spec* spec) {
   Impl& impl = Impl::From(ctx);
   constexpr Op kOp = Op::kAttention;
   if (!impl.CheckValue(kOp, "q", q) || !impl.CheckValue(kOp, "k", k) ||
@@ -229,7 +229,7 @@ retort_value Attention(void* ctx, retort_value q, retort_value k, retort_value v
   return impl.Add(std::move(node), impl.WidthOf(q));
 }
 
-retort_value Activation(void* ctx, retort_value x, uint32_t kind) noexcept {
+retort_value Activation(void* ctx, retort_value x, uint32_t kind) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kActivation, "x", x)) return {0};
   if (!KnownActivation(impl, Op::kActivation, kind)) return {0};
@@ -237,7 +237,7 @@ retort_value Activation(void* ctx, retort_value x, uint32_t kind) noexcept {
   return impl.Add(std::move(node), impl.WidthOf(x));
 }
 
-retort_value Gated(void* ctx, retort_value gate, retort_value up, uint32_t kind) noexcept {
+retort_value Gated(void* ctx, retort_value gate, retort_value up, uint32_t kind) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kGated, "gate", gate)) return {0};
   if (!impl.CheckValue(Op::kGated, "up", up)) return {0};
@@ -261,14 +261,14 @@ retort_value Binary(Impl& impl, Op op, retort_value a, retort_value b, bool may_
   return impl.Add(Node{.op = op, .in = {Index(a), Index(b)}}, wide);
 }
 
-retort_value Add(void* ctx, retort_value a, retort_value b) noexcept {
+retort_value Add(void* ctx, retort_value a, retort_value b) {
   return Binary(Impl::From(ctx), Op::kAdd, a, b, false);
 }
-retort_value Mul(void* ctx, retort_value a, retort_value b) noexcept {
+retort_value Mul(void* ctx, retort_value a, retort_value b) {
   return Binary(Impl::From(ctx), Op::kMul, a, b, true);
 }
 
-retort_value Scale(void* ctx, retort_value x, double factor) noexcept {
+retort_value Scale(void* ctx, retort_value x, double factor) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kScale, "x", x)) return {0};
   if (!std::isfinite(factor)) {
@@ -300,16 +300,16 @@ void FillOps(retort_builder_v1& table) {
   table.add = Add;
   table.mul = Mul;
   table.scale = Scale;
-  table.layer_norm = [](void* ctx, retort_value, retort_param, retort_param, double) noexcept {
+  table.layer_norm = [](void* ctx, retort_value, retort_param, retort_param, double) {
     return Refuse(ctx, "layer_norm");
   };
-  table.slice = [](void* ctx, retort_value, uint32_t, uint32_t, uint32_t) noexcept {
+  table.slice = [](void* ctx, retort_value, uint32_t, uint32_t, uint32_t) {
     return Refuse(ctx, "slice");
   };
-  table.concat = [](void* ctx, const retort_value*, uint32_t, uint32_t) noexcept {
+  table.concat = [](void* ctx, const retort_value*, uint32_t, uint32_t) {
     return Refuse(ctx, "concat");
   };
-  table.moe = [](void* ctx, retort_value, retort_value, const retort_moe_spec*) noexcept {
+  table.moe = [](void* ctx, retort_value, retort_value, const retort_moe_spec*) {
     return Refuse(ctx, "moe");
   };
 }
