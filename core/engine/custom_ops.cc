@@ -49,28 +49,34 @@ void* CustomOps::Address(const Frame& frame, BufferId id) const {
   return frame.arena + ElementOffset(plan_, id, frame.padded_rows) * DTypeSize(dtype());
 }
 
-void CustomOps::SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id, bool readable) {
+void CustomOps::SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id) {
   const int64_t width = plan_.buffers[static_cast<size_t>(id)].width;
-  role.Use(k).Set(readable ? Address(frame, id) : nullptr, dtype(), frame.rows, std::array{width});
+  role.Use(k).Set(Address(frame, id), dtype(), frame.rows, std::array{width});
 }
 
 void CustomOps::SetInputs(size_t node, const Frame& frame, uint64_t readable) {
   for (size_t k = 0; k < NodeAt(node).in.size(); ++k) {
     const auto value = static_cast<size_t>(NodeAt(node).in[k]);
     const int32_t param = graph_.values[value].param;
-    if (param < 0) {
-      SetRows(frame, in_, k, plan_.nodes[node].in[k].value, Has(readable, k));
-      continue;
+    if (!Has(readable, k)) {
+      in_.Drop(k);
+    } else if (param < 0) {
+      SetRows(frame, in_, k, plan_.nodes[node].in[k].value);
+    } else {
+      const TensorView& weight = params_[static_cast<size_t>(param)];
+      in_.Use(k).Set(weight.data, weight.dtype, graph_.params[static_cast<size_t>(param)].shape);
     }
-    const TensorView& weight = params_[static_cast<size_t>(param)];
-    in_.Use(k).Set(weight.data, weight.dtype, graph_.params[static_cast<size_t>(param)].shape);
   }
 }
 
 void CustomOps::SetOutputs(const graph::Node& node, const Frame& frame, uint64_t readable) {
   const CustomPlan& custom = PlanOf(node);
   for (size_t k = 0; k < custom.out.size(); ++k) {
-    SetRows(frame, out_, k, custom.out[k], Has(readable, k));
+    if (Has(readable, k)) {
+      SetRows(frame, out_, k, custom.out[k]);
+    } else {
+      out_.Drop(k);
+    }
   }
 }
 
@@ -144,8 +150,9 @@ void CustomOps::Forward(size_t node, const Frame& frame, AttentionStore* store) 
     return Call(node, frame, op.handle->table().forward, "forward", args);
   }
   if (!op.can_decode()) {
-    throw Error(Unimplemented(graph::NodeName(graph_, node) +
-                              ": the op has no decode; its model can't generate"));
+    throw Error(Unimplemented(
+        graph::NodeName(graph_, node) +
+        ": the op is not ROWWISE and has neither state nor decode; its model can't generate"));
   }
   if (!custom.spec.state.empty()) {
     SetStates(node, *store);
@@ -153,13 +160,15 @@ void CustomOps::Forward(size_t node, const Frame& frame, AttentionStore* store) 
     args.state = state_.pointers.data();
     args.slot = &slot_.tensor;
   }
-  Call(node, frame, op.handle->table().decode, "decode", args);
+  const retort_op_v1& table = op.handle->table();
+  const Function decode = table.decode != nullptr ? table.decode : table.forward;
+  Call(node, frame, decode, "decode", args);
 }
 
 void CustomOps::SetGradients(size_t node, const Frame& frame, Gradients& grads) {
   const CustomPlan& custom = PlanOf(NodeAt(node));
   for (size_t k = 0; k < custom.d_out.size(); ++k) {
-    SetRows(frame, d_out_, k, custom.d_out[k], true);
+    SetRows(frame, d_out_, k, custom.d_out[k]);
     if (!custom.d_out_is_zero[k]) continue;
     const retort_tensor& zero = d_out_.tensors[k].tensor;
     std::memset(zero.data, 0,
@@ -168,7 +177,7 @@ void CustomOps::SetGradients(size_t node, const Frame& frame, Gradients& grads) 
   for (size_t k = 0; k < NodeAt(node).in.size(); ++k) {
     const InputPlan& in = plan_.nodes[node].in[k];
     if (in.delivery != Delivery::kWeight) {
-      SetRows(frame, d_in_, k, in.delivery == Delivery::kAddScratch ? in.scratch : in.grad, true);
+      SetRows(frame, d_in_, k, in.delivery == Delivery::kAddScratch ? in.scratch : in.grad);
       continue;
     }
     const int32_t param = graph_.values[static_cast<size_t>(NodeAt(node).in[k])].param;

@@ -29,9 +29,9 @@ class CustomOps {
     int64_t rows = 0, padded_rows = 0;
     const RowBatch& batch;
   };
-  // With a store, ops that are not row by row go on from its states (decode).
+  // With a store, ops that are not row by row go on from its states.
   void Forward(size_t node, const Frame& frame, AttentionStore* store);
-  // Inputs and outputs that the op doesn't declare as read have data NULL: their memory is reused.
+  // Inputs and outputs that the op doesn't declare as read are NULL: their memory is reused.
   void Backward(size_t node, const Frame& frame, Gradients& grads);
 
  private:
@@ -53,7 +53,7 @@ class CustomOps {
   }
   DType dtype() const { return params_[0].dtype; }
   void* Address(const Frame& frame, BufferId id) const;
-  void SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id, bool readable);
+  void SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id);
   void SetInputs(size_t node, const Frame& frame, uint64_t readable);
   void SetOutputs(const graph::Node& node, const Frame& frame, uint64_t readable);
   void SetSaved(const CustomPlan& custom, const Frame& frame);

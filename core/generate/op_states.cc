@@ -15,8 +15,9 @@ Status CheckDecodes(const graph::Graph& graph) {
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const graph::Node& node = graph.nodes[i];
     if (node.custom < 0 || graph.customs[static_cast<size_t>(node.custom)].can_decode()) continue;
-    return Unimplemented("decoding: " + graph::NodeName(graph, i) +
-                         ": the op is not ROWWISE and has no decode, so its model can't generate");
+    return Unimplemented(
+        "decoding: " + graph::NodeName(graph, i) +
+        ": the op is not ROWWISE and has neither state nor decode; its model can't generate");
   }
   return OkStatus();
 }

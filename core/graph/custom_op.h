@@ -64,7 +64,10 @@ struct CustomOp {
 
   bool rowwise() const { return (handle->table().flags & RETORT_OP_ROWWISE) != 0; }
   bool can_train() const { return handle->table().backward != nullptr; }
-  bool can_decode() const { return rowwise() || handle->table().decode != nullptr; }
+  // Without a decode of its own, forward goes on from the state, or needs none row by row.
+  bool can_decode() const {
+    return rowwise() || !spec.state.empty() || handle->table().decode != nullptr;
+  }
 };
 
 // Asks `infer` at several numbers of rows and checks that only first dimensions follow them.

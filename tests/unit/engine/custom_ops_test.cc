@@ -237,7 +237,8 @@ TEST(CustomOps, WithoutDecodeAModelTrainsButDoesNotGenerate) {
   StateStore store(run.graph());
   const Status failed = run.Run(Mode::kInference, 0, &store);
   EXPECT_EQ(failed.code(), Code::kUnimplemented);
-  EXPECT_THAT(failed.message(), HasSubstr("node 1 (custom stuck, block 0): the op has no decode"));
+  EXPECT_THAT(failed.message(),
+              HasSubstr("node 1 (custom stuck, block 0): the op is not ROWWISE and has neither"));
 }
 
 }  // namespace

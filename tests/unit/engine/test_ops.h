@@ -3,7 +3,9 @@
 //   tanh      y = tanh(x); backward reads the output alone
 //   mix       x [T,W], y [T,W], w [W] -> x*y*w and x + 2y; saves x*y per row and w as it was
 //   decay     s = a*s + x within each sequence, y = s; state [W]; attribute "a"
-//   one_way   tanh without backward;  stuck: decay without decode
+//   one_way   tanh without backward
+//   carried   decay without decode: forward goes on from the state
+//   stuck     decay without decode and without state
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -20,6 +22,7 @@ namespace retort::engine::test {
 struct TestOp {
   double a = 0.5;
   int32_t fail_at = -1;  // forward fails at this step
+  bool stateless = false;
 };
 
 inline const TestOp& TestOpOf(retort_instance* p) { return *reinterpret_cast<const TestOp*>(p); }
@@ -79,7 +82,7 @@ inline retort_op_v1 TanhTable() {
       },
       .backward = [](retort_instance*, const retort_call* call,
                      const retort_op_args* a) -> retort_status {
-        if (a->in[0]->data != nullptr) return Fail(call, RETORT_INTERNAL, "undeclared input");
+        if (a->in[0] != nullptr) return Fail(call, RETORT_INTERNAL, "undeclared input");
         return ByDType(*a->out[0], [&]<class T>(T) {
           for (int64_t i = 0; i < Numel(*a->out[0]); ++i) {
             const T y = Data<T>(a->out[0])[i];
@@ -176,15 +179,18 @@ inline retort_op_v1 DecayTable() {
   return {
       .struct_size = sizeof(retort_op_v1),
       .flags = 0,
-      .infer = [](retort_instance*, const retort_call*, retort_op_shapes* s) -> retort_status {
+      .infer = [](retort_instance* p, const retort_call*, retort_op_shapes* s) -> retort_status {
         SetShape(s->out[0], s->in[0]->dtype, {s->in[0]->shape[0], s->in[0]->shape[1]});
+        if (TestOpOf(p).stateless) return RETORT_OK;
         s->n_state = 1;
         SetShape(s->state[0], s->in[0]->dtype, {s->in[0]->shape[1]});
         return RETORT_OK;
       },
       .forward = [](retort_instance* p, const retort_call*,
                     const retort_op_args* a) -> retort_status {
-        return ByDType(*a->in[0], [&]<class T>(T) { DecayForward<T>(TestOpOf(p), *a, nullptr); });
+        return ByDType(*a->in[0], [&]<class T>(T) {
+          DecayForward<T>(TestOpOf(p), *a, a->n_state > 0 ? Data<T>(a->state[0]) : nullptr);
+        });
       },
       .backward = [](retort_instance* p, const retort_call*,
                      const retort_op_args* a) -> retort_status {
@@ -216,11 +222,12 @@ inline Result<std::unique_ptr<graph::OpHandle>> MakeTestOp(const std::string& id
   retort_op_v1 table{};
   if (id == "tanh" || id == "one_way") table = TanhTable();
   if (id == "mix") table = MixTable();
-  if (id == "decay" || id == "stuck") table = DecayTable();
+  if (id == "decay" || id == "stuck" || id == "carried") table = DecayTable();
   if (table.infer == nullptr) return NotFound("there is no op \"" + id + "\"");
   if (id == "one_way") table.backward = nullptr;
-  if (id == "stuck") table.decode = nullptr;
+  if (id == "stuck" || id == "carried") table.decode = nullptr;
   TestOp op;
+  op.stateless = id == "stuck";
   const auto number = [&](const char* key, double fallback) {
     const size_t at = attributes.find(key);
     return at == std::string::npos

@@ -120,7 +120,8 @@ class TinyFamily {
     if (mix_.id == 0) mix_ = Param("mix", {spec_.hidden}, spec_.frozen_mix);
     const retort_value w = table_->value_of(table_->ctx, mix_);
     const retort_value squashed = Custom("tanh", {x}, 1);
-    const retort_value run = Custom("decay", {squashed}, 1, R"({"a": 0.7})");
+    retort_value run = Custom("decay", {squashed}, 1, R"({"a": 0.7})");
+    run = Custom("carried", {run}, 1, R"({"a": -0.4})");
     const retort_value both = Custom("mix", {run, squashed, w}, 2);
     const retort_value sum =
         table_->add(table_->ctx, both, table_->output_of(table_->ctx, both, 1));
