@@ -3,11 +3,24 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
+
+#include "core/io/filesystem.h"
+#include "host/plugin/lock.h"
 
 namespace retort::host {
 namespace {
 
 constexpr const char* kPlugins = "plugins";
+constexpr const char* kPluginLock = "plugin_lock";
+
+std::vector<Arg> GenerateArgs(const Arg& model, const Arg& input, const Arg& chat_format,
+                              const Arg& json) {
+  std::vector<Arg> args = {model, {"prompt", ArgKind::kText}, input, chat_format, json};
+  const std::vector<Arg> sampling = SamplingArgs();
+  args.insert(args.end(), sampling.begin(), sampling.end());
+  return args;
+}
 
 std::vector<Command> MakeCommands() {
   using enum ArgKind;
@@ -38,6 +51,8 @@ std::vector<Command> MakeCommands() {
         {"config", kText},
         seed,
         {"only", kTexts},
+        {"model", kText},
+        {"inputs", kText},
         {"timeout_ms", kInt, false, 1, 3.6e6},
         json},
        RunPluginCheck},
@@ -54,25 +69,7 @@ std::vector<Command> MakeCommands() {
         chat_format},
        RunTokenize},
       {"logprob", {model, input, {"max_tokens", kInt, false, 0}}, RunLogprob},
-      {"generate",
-       {model,
-        {"prompt", kText},
-        input,
-        {"chat", kFlag},
-        {"system", kText},
-        chat_format,
-        {"prefix", kText},
-        {"samples", kInt, false, 1, 100'000},
-        {"max_tokens", kInt, false, 1, 1e6},
-        {"min_tokens", kInt, false, 0, 1e6},
-        {"temperature", kNumber, false, 0, 1e3},
-        {"top_k", kInt, false, 0, 2e9},
-        {"top_p", kNumber, false, 0, 1},
-        {"stop", kTexts},
-        seed,
-        {"max_batch", kInt, false, 1, 4096},
-        json},
-       RunGenerate},
+      {"generate", GenerateArgs(model, input, chat_format, json), RunGenerate},
       {"score", {{"reward", kTexts, true}, input, tokenizer, seed}, RunScore},
       {"filter", {{"filter", kTexts, true}, input, {"audit", kText}, tokenizer, seed}, RunFilter},
       {"doctor", {json}, RunDoctor},
@@ -125,27 +122,21 @@ Status CheckKind(const Arg& arg, const json::Value& value) {
   return OkStatus();
 }
 
-Status CheckArgs(const Command& command, const json::Value& object) {
-  if (!object.is_object()) return InvalidArgument("the arguments must be a JSON object");
-  std::vector<Arg> args = command.args;
-  args.push_back({kPlugins, ArgKind::kTexts});
-  std::vector<std::string> known;
-  for (const Arg& arg : args) known.push_back(arg.name);
-  for (size_t i = 0; i < object.size(); ++i) {
-    const std::string key(object.key_at(i));
-    const auto arg = std::find_if(args.begin(), args.end(),
-                                  [&](const Arg& candidate) { return candidate.name == key; });
-    if (arg == args.end()) {
-      return InvalidArgument("unknown argument \"" + key + "\" of " + command.name +
-                             Hint(key, known));
-    }
-    RETORT_RETURN_IF_ERROR(CheckKind(*arg, object.value_at(i)));
+// "plugin_lock" holds from here on for all that the context loads. A lock can't be exchanged for
+// another one.
+Outcome SetLock(const std::string& file, Session& session) {
+  if (file.empty()) return OkStatus();
+  LoadPolicy policy = session.plugins().policy();
+  const std::string path = io::Absolute(file);
+  if (!policy.lock_file.empty() && policy.lock_file != path) {
+    return Outcome::Usage("\"plugin_lock\" is " + path + ", but " + policy.lock_file +
+                          " binds this context already");
   }
-  for (const Arg& arg : args) {
-    if (arg.required && !object[arg.name]) {
-      return InvalidArgument(std::string(command.name) + " needs \"" + arg.name + "\"");
-    }
-  }
+  const Status readable = LockFile::Read(path).status();
+  if (readable.code() == Code::kNotFound) return Outcome::Usage(readable);
+  RETORT_RETURN_IF_ERROR(readable);
+  policy.lock_file = path;
+  session.plugins().SetPolicy(std::move(policy));
   return OkStatus();
 }
 
@@ -171,6 +162,43 @@ std::vector<std::string> Args::Texts(std::string_view key) const {
   return texts;
 }
 
+std::vector<Arg> SamplingArgs() {
+  using enum ArgKind;
+  return {{"chat", kFlag},
+          {"system", kText},
+          {"prefix", kText},
+          {"samples", kInt, false, 1, 100'000},
+          {"max_tokens", kInt, false, 1, 1e6},
+          {"min_tokens", kInt, false, 0, 1e6},
+          {"temperature", kNumber, false, 0, 1e3},
+          {"top_k", kInt, false, 0, 2e9},
+          {"top_p", kNumber, false, 0, 1},
+          {"stop", kTexts},
+          {"seed", kInt, false, 0},
+          {"max_batch", kInt, false, 1, 4096}};
+}
+
+Status CheckArgs(const std::string& what, const std::vector<Arg>& args, const json::Value& object) {
+  if (!object.is_object()) return InvalidArgument("the arguments must be a JSON object");
+  std::vector<std::string> known;
+  for (const Arg& arg : args) known.push_back(arg.name);
+  for (size_t i = 0; i < object.size(); ++i) {
+    const std::string key(object.key_at(i));
+    const auto arg = std::find_if(args.begin(), args.end(),
+                                  [&](const Arg& candidate) { return candidate.name == key; });
+    if (arg == args.end()) {
+      return InvalidArgument("unknown argument \"" + key + "\" of " + what + Hint(key, known));
+    }
+    RETORT_RETURN_IF_ERROR(CheckKind(*arg, object.value_at(i)));
+  }
+  for (const Arg& arg : args) {
+    if (arg.required && !object[arg.name]) {
+      return InvalidArgument(what + " needs \"" + arg.name + "\"");
+    }
+  }
+  return OkStatus();
+}
+
 std::span<const Command> Commands() {
   static const std::vector<Command> commands = MakeCommands();
   return commands;
@@ -191,9 +219,14 @@ Outcome RunCommand(std::string_view name, std::string_view args_json,
   const Result<json::Document> document =
       json::Document::Parse(args_json.empty() ? "{}" : args_json, "arguments");
   if (!document.ok()) return Outcome::Usage(document.status());
-  const Status checked = CheckArgs(*command, document->root());
+  std::vector<Arg> allowed = command->args;
+  allowed.push_back({kPlugins, ArgKind::kTexts});
+  allowed.push_back({kPluginLock, ArgKind::kText});
+  const Status checked = CheckArgs(command->name, allowed, document->root());
   if (!checked.ok()) return Outcome::Usage(checked);
   const Args args(document->root());
+  const Outcome locked = SetLock(args.Text(kPluginLock), setting.session);
+  if (!locked.ok()) return locked;
   const Outcome loaded = LoadPlugins(args.Texts(kPlugins), setting.session);
   if (!loaded.ok()) return loaded;
   const CommandCall call{

@@ -85,8 +85,15 @@ struct Command {
   Outcome (*run)(const CommandCall& call);
 };
 
-// Every command takes "plugins": libraries to load beside the built-in ones.
+// Every command takes "plugins": libraries to load beside the built-in ones, and "plugin_lock": a
+// plugins.lock that binds them.
 std::span<const Command> Commands();
+
+// The sampling options of generate, by the names of retort.generate's arguments.
+std::vector<Arg> SamplingArgs();
+// INVALID_ARGUMENT: an unknown key (with the nearest known one), a wrong type or range, or a
+// required one that is absent. `what` names the table: "generate".
+Status CheckArgs(const std::string& what, const std::vector<Arg>& args, const json::Value& object);
 
 // What a command runs in.
 struct CommandSetting {

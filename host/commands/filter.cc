@@ -1,11 +1,14 @@
 // filter: a filter chain over samples or records; kept lines go on as they came, or rewritten.
 // SPDX-License-Identifier: Apache-2.0
+#include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "core/base/rng.h"
 #include "core/io/filesystem.h"
 #include "host/chain/filter_chain.h"
+#include "host/commands/chain_lines.h"
 #include "host/commands/groups.h"
 #include "host/commands/lines.h"
 
@@ -40,15 +43,15 @@ Result<std::string> RewrittenLine(const std::string& line, const data::Sample& s
   return out.Field(target, sample.completion).EndObject().Take();
 }
 
-Status WriteKept(const CommandCall& call, const SampleChunk& chunk, const FilterOutcome& outcome) {
+Status WriteKept(CommandIo& io, const SampleChunk& chunk, const FilterOutcome& outcome) {
   for (size_t k = 0; k < outcome.kept.size(); ++k) {
     const std::string& line = chunk.lines[outcome.input[k]];
     if (outcome.rewritten[k] == 0) {
-      RETORT_RETURN_IF_ERROR(call.io.Line(line));
+      RETORT_RETURN_IF_ERROR(io.Line(line));
       continue;
     }
     RETORT_ASSIGN_OR_RETURN(const std::string changed, RewrittenLine(line, outcome.kept[k]));
-    RETORT_RETURN_IF_ERROR(call.io.Line(changed));
+    RETORT_RETURN_IF_ERROR(io.Line(changed));
   }
   return OkStatus();
 }
@@ -77,12 +80,8 @@ class Audit {
     audit.file_.emplace(std::move(file));
     return audit;
   }
-  Status Add(const std::vector<AuditEntry>& entries) {
-    if (!file_.has_value()) return OkStatus();
-    for (const AuditEntry& entry : entries) {
-      RETORT_RETURN_IF_ERROR(file_->Append(entry.ToJson() + "\n"));
-    }
-    return OkStatus();
+  Status Add(const AuditEntry& entry) {
+    return file_.has_value() ? file_->Append(entry.ToJson() + "\n") : OkStatus();
   }
   Status Publish() { return file_.has_value() ? file_->Publish().status() : OkStatus(); }
 
@@ -91,6 +90,28 @@ class Audit {
 };
 
 }  // namespace
+
+Status FilterLines(FilterChain& chain, InputLines input, const ChainCall& call, CommandIo& io,
+                   const std::function<Status(const AuditEntry&)>& audit) {
+  GroupReader reader(std::move(input), chain.streams() ? kChunk : kEverything);
+  for (double done = 0;;) {
+    RETORT_ASSIGN_OR_RETURN(SampleChunk chunk, reader.Next(call.cancel));
+    if (chunk.samples.empty()) break;
+    done += static_cast<double>(chunk.samples.size());
+    RETORT_ASSIGN_OR_RETURN(const FilterOutcome outcome, chain.Run(std::move(chunk.samples), call));
+    RETORT_RETURN_IF_ERROR(WriteKept(io, chunk, outcome));
+    for (const AuditEntry& entry : outcome.audit) {
+      if (audit) RETORT_RETURN_IF_ERROR(audit(entry));
+    }
+    io.Progress({.what = "filter",
+                 .done = done,
+                 .total = 0,
+                 .unit = "samples",
+                 .fraction = reader.fraction()});
+  }
+  io.Message(Summary(chain));
+  return chain.Finish();
+}
 
 Outcome RunFilter(const CommandCall& call) {
   const Result<json::Document> entries = ChainEntries(call.args.Texts("filter"), "filter");
@@ -110,24 +131,12 @@ Outcome RunFilter(const CommandCall& call) {
   chain_call.n_threads = call.n_threads;
   chain_call.tokenizer = tokenizer;
   chain_call.log = call.log;
-  GroupReader reader(std::move(input), chain->streams() ? kChunk : kEverything);
-  for (double done = 0;;) {
-    RETORT_ASSIGN_OR_RETURN(SampleChunk chunk, reader.Next(call));
-    if (chunk.samples.empty()) break;
-    done += static_cast<double>(chunk.samples.size());
-    RETORT_ASSIGN_OR_RETURN(const FilterOutcome outcome,
-                            chain->Run(std::move(chunk.samples), chain_call));
-    RETORT_RETURN_IF_ERROR(WriteKept(call, chunk, outcome));
-    RETORT_RETURN_IF_ERROR(audit.Add(outcome.audit));
-    call.io.Progress({.what = "filter",
-                      .done = done,
-                      .total = 0,
-                      .unit = "samples",
-                      .fraction = reader.fraction()});
-  }
-  RETORT_RETURN_IF_ERROR(audit.Publish());
-  call.io.Message(Summary(*chain));
-  return chain->Finish();
+  const Status filtered =
+      FilterLines(*chain, std::move(input), chain_call, call.io,
+                  [&audit](const AuditEntry& entry) { return audit.Add(entry); });
+  // The audit of a run that a fuse ended says why.
+  if (filtered.ok() || filtered.code() == Code::kAborted) RETORT_RETURN_IF_ERROR(audit.Publish());
+  return filtered;
 }
 
 }  // namespace retort::host

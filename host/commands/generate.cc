@@ -1,6 +1,9 @@
 // generate: completions of prompts, as sample lines in the order of the prompts.
 // SPDX-License-Identifier: Apache-2.0
+#include "host/commands/generate.h"
+
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -8,29 +11,10 @@
 
 #include "core/base/clock.h"
 #include "core/data/prompt.h"
-#include "core/data/record.h"
-#include "core/data/sample.h"
-#include "host/commands/command.h"
 #include "host/commands/lines.h"
 
 namespace retort::host {
 namespace {
-
-// What all requests share.
-struct Settings {
-  const OpenedModel* model = nullptr;
-  engine::SamplingParams sampling;
-  std::vector<int32_t> prefix;
-  std::string system;
-  int32_t samples = 1;
-  bool chat = false;
-};
-
-// One prompt: its request, and what its sample lines say beside the completion.
-struct Prompt {
-  engine::GenerateRequest request;
-  data::Sample sample;
-};
 
 std::string FinishName(engine::Finish finish) {
   switch (finish) {
@@ -40,38 +24,6 @@ std::string FinishName(engine::Finish finish) {
     case engine::Finish::kError: return "error";
   }
   return "error";
-}
-
-Outcome ReadSettings(const CommandCall& call, Settings& settings) {
-  const Args& args = call.args;
-  if (args.Has("prompt") == args.Has("input")) {
-    return Outcome::Usage("generate needs either a prompt or an input file");
-  }
-  RETORT_ASSIGN_OR_RETURN(settings.model,
-                          call.session.OpenModel(args.Text("model"), args.Text("chat_format")));
-  RETORT_ASSIGN_OR_RETURN(const text::Tokenizer* tokenizer, TokenizerOf(*settings.model));
-  settings.system = args.Text("system");
-  settings.chat = args.Flag("chat") || args.Has("system");
-  if (settings.chat) {
-    const Outcome chat = NeedChat(call, *settings.model);
-    if (!chat.ok()) return chat;
-  }
-  settings.samples = static_cast<int32_t>(args.Int("samples", 1));
-  engine::SamplingParams& sampling = settings.sampling;
-  sampling.temperature = args.Number("temperature", 1.0);
-  sampling.top_k = static_cast<int32_t>(args.Int("top_k", 0));
-  sampling.top_p = args.Number("top_p", 1.0);
-  sampling.max_tokens = static_cast<int32_t>(args.Int("max_tokens", 256));
-  sampling.min_tokens = static_cast<int32_t>(args.Int("min_tokens", 0));
-  sampling.seed = static_cast<uint64_t>(args.Int("seed", 0));
-  sampling.stop = args.Texts("stop");
-  sampling.stop_ids = settings.model->stop_ids;
-  if (sampling.min_tokens > sampling.max_tokens) {
-    return Outcome::Usage("min_tokens must not be above max_tokens");
-  }
-  RETORT_ASSIGN_OR_RETURN(settings.prefix,
-                          tokenizer->Encode(args.Text("prefix"), {.add_special_tokens = false}));
-  return OkStatus();
 }
 
 Result<std::vector<data::Record>> ReadPrompts(const CommandCall& call) {
@@ -98,40 +50,10 @@ Result<std::vector<data::Record>> ReadPrompts(const CommandCall& call) {
   return std::move(set.records);
 }
 
-Result<Prompt> MakePrompt(const data::Record& record, const Settings& settings) {
-  const OpenedModel& model = *settings.model;
-  data::PromptOptions options;
-  options.tokenizer = model.tokenizer.get();
-  options.system = settings.system;
-  if (settings.chat || !record.messages.empty()) {
-    if (!model.chat.has_value()) return model.chat_status.WithContext(record.where);
-    options.chat = &*model.chat;
-  }
-  RETORT_ASSIGN_OR_RETURN(data::Prompt built, data::BuildPrompt(record, options));
-  if (built.ids.empty()) return InvalidArgument(record.where + ": the prompt has no token");
-  Prompt prompt;
-  prompt.request = {.uid = record.uid,
-                    .ids = built.ids,
-                    .prefix = settings.prefix,
-                    .n_samples = settings.samples,
-                    .sampling = settings.sampling};
-  data::Sample& sample = prompt.sample;
-  sample.record_uid = record.uid;
-  sample.prompt = std::move(built.text);
-  sample.prompt_ids = std::move(built.ids);
-  sample.messages = std::move(built.messages);
-  sample.model = model.path;
-  sample.seed = settings.sampling.seed;
-  sample.n_prefix = static_cast<int32_t>(settings.prefix.size());
-  sample.tokenizer = model.tokenizer->hash();
-  sample.record = record.Json();
-  return prompt;
-}
-
 // Completions arrive as they end; lines leave in the order of the prompts.
 class Ordered {
  public:
-  Ordered(const std::vector<Prompt>& prompts, int32_t samples)
+  Ordered(const std::vector<GeneratePrompt>& prompts, int32_t samples)
       : prompts_(prompts), samples_(static_cast<size_t>(samples)) {
     for (size_t i = 0; i < prompts.size(); ++i) place_[prompts[i].request.uid] = i * samples_;
   }
@@ -145,33 +67,23 @@ class Ordered {
   Status WriteReady(CommandIo& io) {
     for (auto it = waiting_.begin(); it != waiting_.end() && it->first == next_;
          it = waiting_.erase(it), ++next_) {
-      RETORT_RETURN_IF_ERROR(io.Line(LineOf(prompts_[next_ / samples_], it->second)));
+      RETORT_RETURN_IF_ERROR(
+          io.Line(data::SampleToJson(SampleOf(prompts_[next_ / samples_], it->second))));
     }
     return OkStatus();
   }
 
  private:
-  static std::string LineOf(const Prompt& prompt, const engine::Completion& done) {
-    data::Sample sample = prompt.sample;
-    sample.uid = data::SampleUid(sample.record_uid, done.index);
-    sample.index = done.index;
-    sample.completion = done.text;
-    sample.completion_ids = done.ids;
-    sample.logp = done.logp;
-    sample.finish = FinishName(done.finish);
-    return data::SampleToJson(sample);
-  }
-
-  const std::vector<Prompt>& prompts_;
+  const std::vector<GeneratePrompt>& prompts_;
   size_t samples_, next_ = 0, n_done_ = 0;
   std::map<uint64_t, size_t> place_;              // request uid -> number of its first line
   std::map<size_t, engine::Completion> waiting_;  // by number of the line
 };
 
-Status Generate(const CommandCall& call, engine::Model& model, const std::vector<Prompt>& prompts,
-                const Settings& settings) {
+Status Generate(const CommandCall& call, engine::Model& model,
+                const std::vector<GeneratePrompt>& prompts, const GenerateSettings& settings) {
   std::vector<engine::GenerateRequest> requests;
-  for (const Prompt& prompt : prompts) requests.push_back(prompt.request);
+  for (const GeneratePrompt& prompt : prompts) requests.push_back(prompt.request);
   const bool stream = call.args.Has("prompt") && settings.samples == 1 && call.io.streams() &&
                       !call.args.Flag("json");
   const auto total = static_cast<double>(prompts.size()) * settings.samples;
@@ -184,7 +96,7 @@ Status Generate(const CommandCall& call, engine::Model& model, const std::vector
   };
   const Stopwatch watch;
   engine::GenerateOptions options;
-  options.max_batch = static_cast<int32_t>(call.args.Int("max_batch", 16));
+  options.max_batch = settings.max_batch;
   options.tokenizer = settings.model->tokenizer.get();
   options.cancel = &call.cancel;
   options.on_done = [&](const engine::Completion& done) {
@@ -215,20 +127,97 @@ Status Generate(const CommandCall& call, engine::Model& model, const std::vector
 
 }  // namespace
 
+Result<GenerateSettings> ReadGenerateSettings(const Args& args, const OpenedModel& model) {
+  GenerateSettings settings;
+  settings.model = &model;
+  RETORT_ASSIGN_OR_RETURN(const text::Tokenizer* tokenizer, TokenizerOf(model));
+  settings.system = args.Text("system");
+  settings.chat = args.Flag("chat") || args.Has("system");
+  if (settings.chat && !model.chat.has_value()) return model.chat_status;
+  settings.samples = static_cast<int32_t>(args.Int("samples", 1));
+  settings.max_batch = static_cast<int32_t>(args.Int("max_batch", 16));
+  engine::SamplingParams& sampling = settings.sampling;
+  sampling.temperature = args.Number("temperature", 1.0);
+  sampling.top_k = static_cast<int32_t>(args.Int("top_k", 0));
+  sampling.top_p = args.Number("top_p", 1.0);
+  sampling.max_tokens = static_cast<int32_t>(args.Int("max_tokens", 256));
+  sampling.min_tokens = static_cast<int32_t>(args.Int("min_tokens", 0));
+  sampling.seed = static_cast<uint64_t>(args.Int("seed", 0));
+  sampling.stop = args.Texts("stop");
+  sampling.stop_ids = model.stop_ids;
+  if (sampling.min_tokens > sampling.max_tokens) {
+    return InvalidArgument("min_tokens must not be above max_tokens");
+  }
+  RETORT_ASSIGN_OR_RETURN(settings.prefix,
+                          tokenizer->Encode(args.Text("prefix"), {.add_special_tokens = false}));
+  return settings;
+}
+
+Result<GeneratePrompt> MakePrompt(const data::Record& record, const GenerateSettings& settings) {
+  const OpenedModel& model = *settings.model;
+  data::PromptOptions options;
+  options.tokenizer = model.tokenizer.get();
+  options.system = settings.system;
+  if (settings.chat || !record.messages.empty()) {
+    if (!model.chat.has_value()) return model.chat_status.WithContext(record.where);
+    options.chat = &*model.chat;
+  }
+  RETORT_ASSIGN_OR_RETURN(data::Prompt built, data::BuildPrompt(record, options));
+  if (built.ids.empty()) return InvalidArgument(record.where + ": the prompt has no token");
+  GeneratePrompt prompt;
+  prompt.request = {.uid = record.uid,
+                    .ids = built.ids,
+                    .prefix = settings.prefix,
+                    .n_samples = settings.samples,
+                    .sampling = settings.sampling};
+  data::Sample& sample = prompt.sample;
+  sample.record_uid = record.uid;
+  sample.prompt = std::move(built.text);
+  sample.prompt_ids = std::move(built.ids);
+  sample.messages = std::move(built.messages);
+  sample.model = model.path;
+  sample.seed = settings.sampling.seed;
+  sample.n_prefix = static_cast<int32_t>(settings.prefix.size());
+  sample.tokenizer = model.tokenizer->hash();
+  sample.record = record.Json();
+  return prompt;
+}
+
+data::Sample SampleOf(const GeneratePrompt& prompt, const engine::Completion& done) {
+  data::Sample sample = prompt.sample;
+  sample.uid = data::SampleUid(sample.record_uid, done.index);
+  sample.index = done.index;
+  sample.completion = done.text;
+  sample.completion_ids = done.ids;
+  sample.logp = done.logp;
+  sample.finish = FinishName(done.finish);
+  return sample;
+}
+
 Outcome RunGenerate(const CommandCall& call) {
-  Settings settings;
-  const Outcome read = ReadSettings(call, settings);
-  if (!read.ok()) return read;
+  const Args& args = call.args;
+  if (args.Has("prompt") == args.Has("input")) {
+    return Outcome::Usage("generate needs either a prompt or an input file");
+  }
+  RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened,
+                          call.session.OpenModel(args.Text("model"), args.Text("chat_format")));
+  if (args.Flag("chat") || args.Has("system")) {
+    const Outcome chat = NeedChat(call, *opened);
+    if (!chat.ok()) return chat;
+  }
+  const Result<GenerateSettings> settings = ReadGenerateSettings(args, *opened);
+  if (settings.status().code() == Code::kInvalidArgument) return Outcome::Usage(settings.status());
+  if (!settings.ok()) return settings.status();
   RETORT_ASSIGN_OR_RETURN(const std::vector<data::Record> records, ReadPrompts(call));
-  std::vector<Prompt> prompts;
+  std::vector<GeneratePrompt> prompts;
   for (const data::Record& record : records) {
-    RETORT_ASSIGN_OR_RETURN(Prompt prompt, MakePrompt(record, settings));
+    RETORT_ASSIGN_OR_RETURN(GeneratePrompt prompt, MakePrompt(record, *settings));
     prompts.push_back(std::move(prompt));
   }
   if (prompts.empty()) return OkStatus();
   RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> model,
-                          call.session.LoadModel(*settings.model));
-  return Generate(call, *model, prompts, settings);
+                          call.session.LoadModel(*opened));
+  return Generate(call, *model, prompts, *settings);
 }
 
 }  // namespace retort::host

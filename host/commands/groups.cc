@@ -7,7 +7,7 @@
 
 namespace retort::host {
 
-Result<SampleChunk> GroupReader::Next(const CommandCall& call) {
+Result<SampleChunk> GroupReader::Next(const engine::Cancel* cancel) {
   SampleChunk chunk;
   if (ahead_.has_value()) {
     chunk.samples.push_back(std::move(*ahead_));
@@ -15,7 +15,7 @@ Result<SampleChunk> GroupReader::Next(const CommandCall& call) {
     ahead_.reset();
   }
   for (;;) {
-    if (call.cancelled()) return Interrupted();
+    if (cancel != nullptr && cancel->load() != 0) return Interrupted();
     RETORT_ASSIGN_OR_RETURN(const std::optional<std::string_view> line, input_.Next());
     if (!line.has_value()) return chunk;
     RETORT_ASSIGN_OR_RETURN(data::Sample sample, SampleFromLine(*line, input_.where()));

@@ -23,7 +23,7 @@ class GroupReader {
 
   // At least `about` samples, up to the end of the last one's group; empty at the end. Errors name
   // the line.
-  Result<SampleChunk> Next(const CommandCall& call);
+  Result<SampleChunk> Next(const engine::Cancel* cancel);
   double fraction() const { return input_.fraction(); }
 
  private:

@@ -74,15 +74,21 @@ void CommandIo::Progress(const ProgressState& state) {
 }
 
 Result<InputLines> InputLines::Open(const std::string& path, CommandIo& io) {
-  InputLines lines;
   if (path.empty() || path == "-") {
     if (!io.has_input()) return InvalidArgument("no input: name a file as `input`");
-    lines.io_ = &io;
-    return lines;
+    return FromIo(io);
   }
+  InputLines lines;
   RETORT_ASSIGN_OR_RETURN(lines.file_, io::JsonlReader::Open(path));
   const Result<io::FileInfo> info = io::RealFileSystem().Stat(path);
   if (info.ok()) lines.file_bytes_ = info->bytes;
+  return lines;
+}
+
+InputLines InputLines::FromIo(CommandIo& io, std::string name) {
+  InputLines lines;
+  lines.io_ = &io;
+  lines.name_ = std::move(name);
   return lines;
 }
 
@@ -107,19 +113,19 @@ Result<std::optional<std::string_view>> InputLines::NextFromCallback() {
     begin_ = 0;
     const size_t have = buffer_.size();
     if (have > io::kMaxLineBytes) {
-      return InvalidArgument("standard input:" + std::to_string(line_ + 1) +
+      return InvalidArgument(name_ + ":" + std::to_string(line_ + 1) +
                              ": the line is longer than 16 MB");
     }
     buffer_.resize(have + kReadBytes);
     const int64_t got = io_->Read(buffer_.data() + have, kReadBytes);
     buffer_.resize(have + static_cast<size_t>(std::max<int64_t>(got, 0)));
-    if (got < 0) return Unavailable("standard input can't be read");
+    if (got < 0) return Unavailable(name_ + " can't be read");
     at_end_ = got == 0;
   }
 }
 
 std::string InputLines::where() const {
-  return file_.has_value() ? file_->where() : "standard input:" + std::to_string(line_);
+  return file_.has_value() ? file_->where() : name_ + ":" + std::to_string(line_);
 }
 
 double InputLines::fraction() const {

@@ -42,6 +42,8 @@ class CommandIo {
 class InputLines {
  public:
   static Result<InputLines> Open(const std::string& path, CommandIo& io);
+  // What io.Read gives; `name` stands for the file in errors.
+  static InputLines FromIo(CommandIo& io, std::string name = "standard input");
 
   // The next line, or absent at the end; lives until the next call.
   Result<std::optional<std::string_view>> Next();
@@ -55,6 +57,7 @@ class InputLines {
   std::optional<io::JsonlReader> file_;
   uint64_t file_bytes_ = 0;
   CommandIo* io_ = nullptr;  // else this
+  std::string name_;
   std::string buffer_;
   size_t begin_ = 0;  // of what is unread in buffer_
   bool at_end_ = false;

@@ -1,7 +1,8 @@
 // model.show: the layer graph and what else is known of a model; reads no weights.
 // SPDX-License-Identifier: Apache-2.0
+#include "host/commands/model.h"
+
 #include <map>
-#include <string>
 
 #include "host/commands/command.h"
 #include "host/report/table.h"
@@ -47,7 +48,9 @@ std::string Summary(const OpenedModel& model, const graph::Graph& graph) {
   return out + "\nstop ids    " + StopText(model) + "\n\n";
 }
 
-std::string SummaryJson(const OpenedModel& model, const graph::Graph& graph) {
+}  // namespace
+
+std::string ModelJson(const OpenedModel& model, const graph::Graph& graph) {
   json::Writer out;
   out.BeginObject().Field("path", model.path).Field("gguf", model.source->is_gguf());
   out.Field("model_type", model.source->config().root()["model_type"].StringOr(""));
@@ -78,13 +81,11 @@ std::string SummaryJson(const OpenedModel& model, const graph::Graph& graph) {
   return out.EndArray().EndObject().Take();
 }
 
-}  // namespace
-
 Outcome RunModelShow(const CommandCall& call) {
   RETORT_ASSIGN_OR_RETURN(const OpenedModel* model,
                           call.session.OpenModel(call.args.Text("model")));
   RETORT_ASSIGN_OR_RETURN(const graph::Graph graph, call.session.BuildGraph(*model->source));
-  if (call.args.Flag("json")) return call.io.Line(SummaryJson(*model, graph));
+  if (call.args.Flag("json")) return call.io.Line(ModelJson(*model, graph));
   return call.io.Lines(Summary(*model, graph) + graph::Print(graph));
 }
 

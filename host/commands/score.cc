@@ -1,9 +1,10 @@
 // score: a reward chain over samples.
 // SPDX-License-Identifier: Apache-2.0
-#include <string>
+#include <utility>
 
 #include "core/base/rng.h"
 #include "host/chain/reward_chain.h"
+#include "host/commands/chain_lines.h"
 #include "host/commands/groups.h"
 #include "host/commands/lines.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 constexpr size_t kChunk = 256;
 
-Status WriteScored(const CommandCall& call, const SampleChunk& chunk, const RewardChain& chain,
+Status WriteScored(CommandIo& io, const SampleChunk& chunk, const RewardChain& chain,
                    const RewardTable& table) {
   for (size_t i = 0; i < chunk.lines.size(); ++i) {
     RETORT_ASSIGN_OR_RETURN(const json::Document line, ParseLine(chunk.lines[i], "line"));
@@ -20,12 +21,29 @@ Status WriteScored(const CommandCall& call, const SampleChunk& chunk, const Rewa
     out.BeginObject();
     CopyFields(line.root(), {"rewards", "status", "reward", "info"}, out);
     chain.WriteFields(table, i, out);
-    RETORT_RETURN_IF_ERROR(call.io.Line(out.EndObject().text()));
+    RETORT_RETURN_IF_ERROR(io.Line(out.EndObject().text()));
   }
   return OkStatus();
 }
 
 }  // namespace
+
+Status ScoreLines(RewardChain& chain, InputLines input, const ChainCall& call, CommandIo& io) {
+  GroupReader reader(std::move(input), kChunk);
+  for (double done = 0;;) {
+    RETORT_ASSIGN_OR_RETURN(const SampleChunk chunk, reader.Next(call.cancel));
+    if (chunk.samples.empty()) break;
+    RETORT_ASSIGN_OR_RETURN(const RewardTable table, chain.Score(chunk.samples, call));
+    RETORT_RETURN_IF_ERROR(WriteScored(io, chunk, chain, table));
+    done += static_cast<double>(chunk.samples.size());
+    io.Progress({.what = "score",
+                 .done = done,
+                 .total = 0,
+                 .unit = "samples",
+                 .fraction = reader.fraction()});
+  }
+  return chain.Finish();
+}
 
 Outcome RunScore(const CommandCall& call) {
   const Result<json::Document> entries = ChainEntries(call.args.Texts("reward"), "reward");
@@ -44,20 +62,7 @@ Outcome RunScore(const CommandCall& call) {
   chain_call.n_threads = call.n_threads;
   chain_call.tokenizer = tokenizer;
   chain_call.log = call.log;
-  GroupReader reader(std::move(input), kChunk);
-  for (double done = 0;;) {
-    RETORT_ASSIGN_OR_RETURN(const SampleChunk chunk, reader.Next(call));
-    if (chunk.samples.empty()) break;
-    RETORT_ASSIGN_OR_RETURN(const RewardTable table, chain->Score(chunk.samples, chain_call));
-    RETORT_RETURN_IF_ERROR(WriteScored(call, chunk, *chain, table));
-    done += static_cast<double>(chunk.samples.size());
-    call.io.Progress({.what = "score",
-                      .done = done,
-                      .total = 0,
-                      .unit = "samples",
-                      .fraction = reader.fraction()});
-  }
-  return chain->Finish();
+  return ScoreLines(*chain, std::move(input), chain_call, call.io);
 }
 
 }  // namespace retort::host
