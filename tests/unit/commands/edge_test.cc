@@ -42,7 +42,7 @@ TEST(HostContext, AnOlderCallersSmallerOptionsAndResultWork) {
 TEST(HostContext, UnknownFlagsAreUnimplemented) {
   retort_context_options options{};
   options.struct_size = sizeof options;
-  options.flags = 1;
+  options.flags = 1u << 15;
   retort_context* context = nullptr;
   EXPECT_EQ(retort_context_create(&options, &context), RETORT_UNIMPLEMENTED);
 }

@@ -27,10 +27,11 @@ typedef struct retort_chain_options {
 
 /*
  * Samples are retort_sample structs (retort/abi/reward.h), zero what you don't know. Adjacent
- * samples with the same `group` and `record_uid` are a group: number the groups, also where each
- * sample is its own. `record` must be a JSON object if given; `gold`, if given, counts as its
- * "answer". uid 0: made from the texts. Lines are those of `retort score` and `retort filter`:
- * samples, or records in any known format, one JSON object a line.
+ * samples of one `record_uid` are a group; where that is 0, adjacent samples of one `group`: so
+ * number the groups, also where each sample is its own. `record` must be a JSON object if given;
+ * `gold`, if given, counts as its "answer". uid 0: made from the texts. Lines are those of
+ * `retort score` and `retort filter`: samples, or records in any known format, one JSON object a
+ * line.
  */
 
 /* ---- rewards ---------------------------------------------------------------------------- */

@@ -107,9 +107,10 @@ typedef struct retort_generate_args {
 } retort_generate_args;
 
 /* Generates completions of all prompts. The deltas of a completion, joined, are its text.
- * CANCELLED: by retort_cancel or a callback; then completions under way get no `done`.
- * INVALID_ARGUMENT: an option, a prompt without tokens, two prompts with one uid. A single
- * completion that can't be made is no failure: its `done` has RETORT_FINISH_ERROR. since 1.0 */
+ * CANCELLED: by retort_cancel (completions that had not ended get a `done` with
+ * RETORT_FINISH_CANCELLED) or by a callback (no callback is made after it). INVALID_ARGUMENT: an
+ * option, a prompt without tokens, two prompts with one uid. A single completion that can't be made
+ * is no failure: its `done` has RETORT_FINISH_ERROR. since 1.0 */
 RETORT_HOST_API retort_status retort_model_generate(retort_model* model,
                                                     const retort_generate_args* args);
 

@@ -51,10 +51,11 @@ RETORT_HOST_API retort_status retort_pipeline_plan(retort_pipeline* pipeline,
 #define RETORT_RUN_STAGE_RESUMED 1u /* after STARTED: it goes on; `text` says from where */
 #define RETORT_RUN_STAGE_SKIPPED 2u /* finished before, nothing changed since */
 #define RETORT_RUN_STAGE_FINISHED 3u
-#define RETORT_RUN_STAGE_FAILED 4u /* `status` and `text`; CANCELLED: stopped, a new run goes on \
-                                    */
-#define RETORT_RUN_PROGRESS 5u     /* at most ten times a second */
-#define RETORT_RUN_METRIC 6u       /* one line of metrics.jsonl */
+#define RETORT_RUN_STAGE_FAILED                                                              \
+  4u                           /* `status` and `text`; CANCELLED: stopped, a new run goes on \
+                                */
+#define RETORT_RUN_PROGRESS 5u /* at most ten times a second */
+#define RETORT_RUN_METRIC 6u   /* one line of metrics.jsonl */
 #define RETORT_RUN_WARNING 7u
 
 typedef struct retort_run_event {
