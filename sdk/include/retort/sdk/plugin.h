@@ -24,6 +24,9 @@
 #ifndef RETORT_PLUGIN_LICENSE
 #define RETORT_PLUGIN_LICENSE "NOASSERTION"
 #endif
+#ifndef RETORT_PLUGIN_NAMESPACE
+#define RETORT_PLUGIN_NAMESPACE library
+#endif
 
 namespace retort::sdk {
 
@@ -105,6 +108,8 @@ struct Registration {
 };
 
 namespace internal {
+// The library's own: of several that are linked into one program, each has its list.
+inline namespace RETORT_PLUGIN_NAMESPACE {
 
 inline constexpr size_t kMaxRegistrations = 64;
 struct Registry {
@@ -176,6 +181,7 @@ inline const retort_entry* Entry() noexcept {
   return &kEntry;
 }
 
+}  // namespace RETORT_PLUGIN_NAMESPACE
 }  // namespace internal
 }  // namespace retort::sdk
 
