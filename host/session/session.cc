@@ -17,7 +17,9 @@
 namespace retort::host {
 namespace {
 
+// Seen from libretort's folder, in the build and when installed.
 constexpr const char* kEngineFile = "libretort_engine.so";
+constexpr const char* kWorkerFile = "../libexec/retort/retort-worker";
 
 // Files, and folders of them, separated by colons.
 Status LoadPluginPath(const std::string& list, PluginRegistry& plugins) {
@@ -170,12 +172,23 @@ Result<PluginInstance> Session::CreatePlugin(std::string_view kind, std::string_
   return plugins_.Create(kind, id, config_json, key);
 }
 
-Result<engine::Engine*> Session::Engine() {
-  if (engine_ != nullptr) return engine_.get();
+std::string Session::WorkerPath() const {
+  std::string path = options_.worker_path;
+  if (path.empty()) path = TrustedEnv("RETORT_WORKER");
+  if (path.empty()) path = io::Join(LibraryFolder(), kWorkerFile);
+  return io::Absolute(path);
+}
+
+std::string Session::EnginePath() const {
   std::string path = options_.engine_path;
   if (path.empty()) path = TrustedEnv("RETORT_ENGINE");
   if (path.empty()) path = io::Join(LibraryFolder(), kEngineFile);
-  path = io::Absolute(path);  // never looked up in the system's folders
+  return io::Absolute(path);
+}
+
+Result<engine::Engine*> Session::Engine() {
+  if (engine_ != nullptr) return engine_.get();
+  const std::string path = EnginePath();  // absolute: never looked up in the system's folders
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     return FailedPrecondition("cannot open the engine " + path + ": " + dlerror() +

@@ -66,6 +66,9 @@ class Session {
                                       const Placement& placement);
   // Opens libretort_engine at first use; the error names the file and dlerror()'s text.
   Result<engine::Engine*> Engine();
+  // Where retort-worker and libretort_engine are looked for, absolute; they may not be there.
+  std::string WorkerPath() const;
+  std::string EnginePath() const;
   // Cached by (path, chat_format) until the path is written anew (what was handed out stays valid);
   // `chat_format` "" or "auto": by template.
   Result<OpenedModel*> OpenModel(const std::string& path, const std::string& chat_format = "");
