@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <deque>
 
@@ -50,8 +51,8 @@ class Halving {
     why_ = outcome;
     if (outcome == Attempt::kTooLarge) return;
     uint64_t& left = outcome == Attempt::kTimedOut ? timeouts_left_ : failures_left_;
+    if (left == 0) spent_ = true;
     if (left > 0) --left;
-    spent_ = spent_ || left == 0;
   }
 
   void MarkRest() {
@@ -59,13 +60,10 @@ class Halving {
     queue_.clear();
   }
 
-  // Single units from the beginning, the middle and the end of what is left. kDone: one was good.
+  // Single units spread over what is left. kDone: one was good.
   HalvingEnd Probe() {
     for (int i = 0; i < hooks_.n_probes && !queue_.empty(); ++i) {
-      const size_t at = i % 3 == 0 ? 0 : i % 3 == 1 ? queue_.size() / 2 : queue_.size() - 1;
-      const Range range = queue_[at];
-      const uint64_t unit = range.first + (i % 3 == 0 ? 0 : i % 3 == 1 ? range.n / 2 : range.n - 1);
-      Remove(at, unit);
+      const uint64_t unit = Spread(i + 1);
       const Attempt outcome = hooks_.attempt(unit, 1);
       if (outcome == Attempt::kStop) return HalvingEnd::kStopped;
       if (outcome == Attempt::kGood) return HalvingEnd::kDone;
@@ -75,6 +73,20 @@ class Halving {
     }
     MarkRest();
     return HalvingEnd::kOut;
+  }
+
+  // Takes the unit at the fractional part of i times the golden ratio out of what is left: never
+  // the first or the last of many, which are bad together more often than chance would have it.
+  uint64_t Spread(int i) {
+    uint64_t left = 0;
+    for (const Range& range : queue_) left += range.n;
+    const double place = 0.6180339887498949 * i;
+    auto skip = static_cast<uint64_t>((place - std::floor(place)) * static_cast<double>(left));
+    size_t at = 0;
+    while (skip >= queue_[at].n) skip -= queue_[at++].n;
+    const uint64_t unit = queue_[at].first + skip;
+    Remove(at, unit);
+    return unit;
   }
 
   void Remove(size_t at, uint64_t unit) {

@@ -72,6 +72,7 @@ class GeneratorProxy : public Proxy {
       const auto legal = [](const Item& item) { return item.kind == ItemKind::kEvent; };
       const auto each = [&](const Item& item) {
         self.Count(item.event);
+        self.supervisor().NoteGood();
         on(ctx, &item.event);
       };
       if (answer.good() && !HandOn(answer.fields, call, legal, each)) {

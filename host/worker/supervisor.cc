@@ -36,6 +36,11 @@ ExchangeSinks SinksOf(const retort_call* call, const std::string& name) {
   return sinks;
 }
 
+bool ShowsThatItWorks(FrameType type) {
+  return type != FrameType::kSave && type != FrameType::kSubmit && type != FrameType::kPoll &&
+         type != FrameType::kCancelRequest;
+}
+
 bool IsCancelled(const retort_call* call) {
   return call != nullptr && call->cancel != nullptr &&
          reinterpret_cast<const std::atomic<int32_t>*>(call->cancel)
@@ -179,11 +184,11 @@ Answer Supervisor::Call(FrameType type, const retort_call* call, const Build& bu
   const ExchangeLimits limits{.cancel_at_ns = timing.cancel_at_ns,
                               .grace_ns = options_.grace_ms * 1'000'000,
                               .cancel = call->cancel};
-  return Take(connection_->Ask(type, request_, limits, SinksOf(call, name_)),
+  return Take(type, connection_->Ask(type, request_, limits, SinksOf(call, name_)),
               timing.plugin_deadline_ns);
 }
 
-Answer Supervisor::Take(const Exchange& exchange, int64_t deadline_ns) {
+Answer Supervisor::Take(FrameType type, const Exchange& exchange, int64_t deadline_ns) {
   switch (exchange.end) {
     case ExchangeEnd::kReply: break;
     case ExchangeEnd::kTooLarge:
@@ -210,7 +215,7 @@ Answer Supervisor::Take(const Exchange& exchange, int64_t deadline_ns) {
     return Failed(Answer::kTimedOut, "came to the end of timeout_ms (" +
                                          std::to_string(options_.timeout_ms) + ") and stopped");
   }
-  if (!restoring_) failures_ = 0;
+  if (!restoring_ && ShowsThatItWorks(type)) NoteGood();
   return answer;
 }
 

@@ -65,6 +65,9 @@ class Supervisor {
   // look finds that some samples are fine, or it is given up.
   bool Exhausted() const { return failures_ >= options_.max_restarts; }
   void GiveUp();
+  // A good answer that shows that the plugin works. Call notes it itself, but for calls that a
+  // plugin may answer before it does anything (submit, poll without an event, save).
+  void NoteGood() { failures_ = 0; }
   bool given_up() const { return !out_text_.empty(); }
 
  private:
@@ -73,7 +76,7 @@ class Supervisor {
   Status EnsureWorker(const retort_call* call);
   void BackOff(const retort_call* call) const;
   Answer Failed(Answer::Kind kind, std::string text);
-  Answer Take(const Exchange& exchange, int64_t deadline_ns);
+  Answer Take(FrameType type, const Exchange& exchange, int64_t deadline_ns);
   void Log(const retort_call* call, int32_t level, const std::string& text) const;
 
   CreateRequest what_;
