@@ -29,6 +29,11 @@ constexpr double kDestroySeconds = 2;
 constexpr double kSettleSeconds = 1;
 constexpr double kBudgetSeconds = 8;  // of rules that repeat: fewer rounds for slow plugins
 
+// Its work fails: that is instance.use's to report, other rules have nothing to look at.
+Finding NoWork() { return Finding::Skip("its work fails, see instance.use"); }
+
+Finding Works(const Subject& subject) { return Finding::Of(UseOnce(subject).status()); }
+
 Finding Creates(const Subject& subject) {
   RETORT_FIND(RawInstance instance, RawInstance::Create(subject));
   return Finding::Of(instance.Destroy());
@@ -213,7 +218,7 @@ Finding UseMany(const Subject& subject) {
   int64_t i = 0, n = 0;
   for (; i < 200 && (i < 10 || watch.Seconds() < kBudgetSeconds); ++i) {
     if (i == 5) warm = ProcessCounts::Now();
-    RETORT_FAIL_IF_ERROR(UseOnce(subject).status());
+    if (!UseOnce(subject).ok()) return NoWork();
     n = i + 1 - 5;
   }
   return NotGrown(warm, ProcessCounts::Now(), n,
@@ -222,12 +227,13 @@ Finding UseMany(const Subject& subject) {
 
 // Two instances of one config share nothing: one works on after the other is gone.
 Finding TwoInstances(const Subject& subject) {
-  RETORT_FIND(const std::string alone, UseOnce(subject));
+  const Result<std::string> alone = UseOnce(subject);
+  if (!alone.ok()) return NoWork();
   RETORT_FIND(RawInstance other, RawInstance::Create(subject));
   UseShape shape;
   if (UseTakesShape(subject)) shape.destroyed_before_work = &other;
   RETORT_FIND(const std::string beside, UseOnce(subject, shape));
-  if (alone == beside || HasDescriptorFlag(subject, RETORT_PLUGIN_NETWORK)) return Finding::Pass();
+  if (*alone == beside || HasDescriptorFlag(subject, RETORT_PLUGIN_NETWORK)) return Finding::Pass();
   return Finding::Fail("beside another instance it gave other results");
 }
 
@@ -241,7 +247,7 @@ Finding DestroyTime(const Subject& subject) {
 
 Finding ThreadsEnd(const Subject& subject) {
   const int64_t before = ProcessCounts::Now().threads;
-  RETORT_FAIL_IF_ERROR(UseOnce(subject).status());
+  if (!UseOnce(subject).ok()) return NoWork();
   const int64_t after = SettledThreads(before, kSettleSeconds);
   if (after <= before) return Finding::Pass();
   return Finding::Fail("after destroy there are " + std::to_string(after) + " threads, before " +
@@ -249,7 +255,7 @@ Finding ThreadsEnd(const Subject& subject) {
 }
 
 Finding NoChildren(const Subject& subject) {
-  RETORT_FAIL_IF_ERROR(UseOnce(subject).status());
+  if (!UseOnce(subject).ok()) return NoWork();
   return ProcessCounts::Now().children == 0
              ? Finding::Pass()
              : Finding::Fail("after destroy there is a child process that it started");
@@ -259,9 +265,10 @@ Finding NoOutput(const Subject& subject) {
   OutputCapture capture;
   const Status status = UseOnce(subject).status();
   const std::string text = capture.Finish();
-  RETORT_FAIL_IF_ERROR(status);
-  return text.empty() ? Finding::Pass()
-                      : Finding::Fail("it wrote to standard output or error: " + Quoted(text));
+  if (!text.empty()) {
+    return Finding::Fail("it wrote to standard output or error: " + Quoted(text));
+  }
+  return status.ok() ? Finding::Pass() : NoWork();
 }
 
 // A part of the process's state after create, after destroy and after a whole use.
@@ -279,7 +286,7 @@ Finding Keeps(const Subject& subject) {
                                         Difference("before work it", destroyed, used)}) {
     if (!difference.empty()) return Finding::Fail(difference);
   }
-  return Finding::Of(status);
+  return status.ok() ? Finding::Pass() : NoWork();
 }
 
 constexpr const char* kLeak = "free in destroy what create and the calls took; caches need a bound";
@@ -288,6 +295,8 @@ constexpr Rule kRules[] = {
     {"instance.create", "R7", "create takes the config and gives an instance; destroy ends it",
      "give a config that it accepts with --config, or mend create; the text is the plugin's",
      Creates},
+    {"instance.use", "R7", "an instance does its kind's work on ordinary input",
+     "see the text; what the plugin can't work with goes into --config (ops: --inputs)", Works},
     {"instance.interface", "R2", "has its kind's table, always the same; NULL for unknown ids",
      "compare the whole id in get_interface, and return a static or instance-owned table",
      Interfaces},

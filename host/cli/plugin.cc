@@ -46,9 +46,20 @@ std::vector<Command> PluginCommands() {
         {"config", Kind::kText, "JSON", "its config; needed where keys have no default"},
         {"seed", Kind::kInt, "N", "of the random inputs; the report names it"},
         {"only", Kind::kTexts, "RULE", "only rules whose name begins so; may be repeated"},
-        {"timeout-ms", Kind::kInt, "MS", "for each rule"},
+        {"model", Kind::kText, "FILE", "a config.json that the family builds; see docs"},
+        {"inputs", Kind::kText, "SHAPES", "of an op's inputs: Tx64,64 is a value and a param"},
+        {"timeout-ms", Kind::kInt, "MS", "for each rule; 30,000 by default"},
         {"json", Kind::kFlag, "", "print the report as one JSON object"}},
-       ""},
+       "Runs every rule of docs/conformance.md on every plugin of the library, each in a child\n"
+       "process: a plugin that crashes or hangs fails the rule that it did it in. Rules that need\n"
+       "input make it from the seed. A plugin that refuses its default config, or reads a file,\n"
+       "needs --config (and --id where the library has several plugins). The exit code is 0 if\n"
+       "nothing failed.\n"
+       "\n"
+       "Examples:\n"
+       "  retort plugin check build/libmy_reward.so\n"
+       "  retort plugin check libmy_filters.so --id too_long --config '{\"max_chars\": 500}'\n"
+       "  retort plugin check libmy_reward.so --only reward.split --seed 7 --json\n"},
       {"plugin lock",
        "plugin.lock",
        "write plugins.lock: the libraries that may be loaded, with their hashes",
@@ -56,7 +67,14 @@ std::vector<Command> PluginCommands() {
        "files",
        {{"output", Kind::kText, "FILE", "plugins.lock in the current folder by default"},
         {"json", Kind::kFlag, "", "print what was written as one JSON object"}},
-       ""},
+       "Asks each library what it holds and writes its SHA-256 down. With --plugin-lock FILE, or\n"
+       "for a pipeline with a plugins.lock in its folder, a library that is not listed or has "
+       "other\n"
+       "bytes is refused before anything of it runs. Paths below the lock's folder are written\n"
+       "relative to it. An existing lock is replaced: name all libraries.\n"
+       "\n"
+       "Example:\n"
+       "  retort plugin lock plugins/libmy_reward.so --output plugins.lock\n"},
   };
 }
 
