@@ -11,6 +11,7 @@
 #include <string>
 
 #include "core/base/status.h"
+#include "host/plugin/process_watch.h"
 #include "retort/abi/draft/family.h"
 #include "retort/abi/draft/generator.h"
 #include "retort/abi/draft/loss.h"
@@ -71,6 +72,7 @@ struct CheckedInstance {
   const retort_entry* entry;
   retort_instance* inner;
   std::string label;  // "reward format (/path/x.so)": what RunningPlugin says during a call
+  Watch watch = Watch::kNothing;  // what of the process is compared after a call
   Inner in;
   Outer out;
   const retort_loss_spec* token_spec = nullptr;  // asked once

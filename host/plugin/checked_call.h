@@ -8,6 +8,7 @@
 
 #include "host/plugin/call_relay.h"
 #include "host/plugin/checked.h"
+#include "host/plugin/process_watch.h"
 #include "host/plugin/running.h"
 
 namespace retort::host {
@@ -24,18 +25,23 @@ retort_status RunGuarded(CheckedInstance& self, CallRelay* relay, bool concurren
   }
   retort_status result = RETORT_OK;
   const RunningScope running(self.label.c_str());
+  Status left;  // what it left behind in the process
   const Status thrown = Guard([&]() -> Status {
+    ProcessWatch watch(self.watch);
     result = std::forward<Fn>(fn)();
+    left = watch.Finish();
     return OkStatus();
   });
   if (!concurrent) self.n_running.fetch_sub(1, std::memory_order_release);
-  if (thrown.ok()) return relay->Finish(result);
+  if (thrown.ok() && left.ok()) return relay->Finish(result);
+  const Code code = thrown.ok() ? left.code() : thrown.code();
   const Status told = Guard([&]() -> Status {
-    Report(relay->outer(), thrown.code(),
-           "the plugin threw an exception across the C edge: " + thrown.message());
+    Report(relay->outer(), code,
+           thrown.ok() ? left.message()
+                       : "the plugin threw an exception across the C edge: " + thrown.message());
     return OkStatus();
   });
-  return told.ok() ? static_cast<retort_status>(thrown.code())
+  return told.ok() ? static_cast<retort_status>(code)
                    : Report(relay->outer(), told.code(), told.message());
 }
 

@@ -24,6 +24,8 @@ namespace retort::host {
 namespace {
 
 constexpr std::string_view kSymbol = RETORT_PLUGIN_ENTRY_SYMBOL;
+// Tables grow at their end, but a later version's has some hundred bytes, not this many.
+constexpr uint32_t kMaxTable = 65536;
 constexpr std::string_view kSymbolStem = "retort_plugin_entry_v";
 
 // What another major version exports, or "".
@@ -113,6 +115,11 @@ Status CheckEntry(const retort_entry* entry, const std::string& path) {
                            std::to_string(entry->struct_size) + ", the first version of the ABI " +
                            "has " + std::to_string(sizeof(retort_entry)) +
                            "; set struct_size = sizeof(retort_entry)");
+  }
+  if (entry->struct_size > kMaxTable) {
+    return InvalidArgument(plugin + "its entry table has struct_size " +
+                           std::to_string(entry->struct_size) + ", more than any version's; " +
+                           "set struct_size = sizeof(retort_entry)");
   }
   if (entry->abi_minor > RETORT_ABI_MINOR) {
     return FailedPrecondition(plugin + "needs ABI 1." + std::to_string(entry->abi_minor) +

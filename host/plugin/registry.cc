@@ -14,10 +14,10 @@
 #include "host/plugin/checked.h"
 #include "host/plugin/description.h"
 #include "host/plugin/entry_description.h"
-#include "host/plugin/fp_mode.h"
 #include "host/plugin/host_services.h"
 #include "host/plugin/loader.h"
 #include "host/plugin/lock.h"
+#include "host/plugin/process_watch.h"
 #include "host/plugin/running.h"
 
 namespace retort::host {
@@ -48,11 +48,12 @@ struct PluginRegistry::Impl {
   };
   struct Plugin {
     PluginInfo info;
-    std::string label;  // "reward format (/path/x.so)"
     Library* library = nullptr;
   };
-  std::deque<Library> libraries;  // addresses stay
-  std::deque<Plugin> plugins;     // likewise
+  std::deque<Library> libraries;     // addresses stay
+  retort_host host = *PluginHost();  // with the names of SetHost
+  std::string host_name, host_version;
+  std::deque<Plugin> plugins;  // likewise
   LoadPolicy policy;
   Describer describer;
 
@@ -128,8 +129,7 @@ Status PluginRegistry::Impl::List(const LibraryDescription& description, bool bu
   for (const PluginInfo& info : description.plugins) RETORT_RETURN_IF_ERROR(CheckUnique(info));
   Library& library = libraries.emplace_back(Library{description.path, description.sha256, entry});
   for (const PluginInfo& info : description.plugins) {
-    Plugin& plugin = plugins.emplace_back(Plugin{info, "", &library});
-    plugin.label = info.kind + " " + info.id + " (" + description.path + ")";
+    Plugin& plugin = plugins.emplace_back(Plugin{info, &library});
     plugin.info.builtin = builtin;
     plugin.info.path = description.path;
     plugin.info.hash = description.hash;
@@ -210,6 +210,15 @@ Status PluginRegistry::AddStatic(const retort_entry* entry, const std::string& n
 }
 
 void PluginRegistry::SetPolicy(LoadPolicy policy) { impl_->policy = std::move(policy); }
+void PluginRegistry::SetHost(std::string name, std::string version) {
+  if (!name.empty()) {
+    impl_->host_name = std::move(name);
+    impl_->host.name = impl_->host_name.c_str();
+  }
+  if (version.empty()) return;
+  impl_->host_version = std::move(version);
+  impl_->host.version = impl_->host_version.c_str();
+}
 const LoadPolicy& PluginRegistry::policy() const { return impl_->policy; }
 void PluginRegistry::SetDescriber(Describer describer) { impl_->describer = std::move(describer); }
 
@@ -245,14 +254,17 @@ Result<PluginInstance> PluginRegistry::Create(std::string_view kind, std::string
   RETORT_RETURN_IF_ERROR(impl_->OpenHere(*plugin.library));
   const retort_entry* entry = plugin.library->entry;
   const std::string name = info->kind + " " + info->id;
+  const std::string label = name + " (" + info->path + ")";
   PluginCall call(name);
   retort_instance* inner = nullptr;
   retort_status status = RETORT_OK;
+  Status left;  // what it left behind in the process
   const auto create = [&]() -> Status {
-    const RunningScope running(plugin.label.c_str());
-    const KeepFloatingPointMode keep;
-    status = entry->create(PluginHost(), call.Begin({.key = key}), info->kind.c_str(),
+    const RunningScope running(label.c_str());
+    ProcessWatch watch(WatchFor(info->kind, info->builtin));
+    status = entry->create(&impl_->host, call.Begin({.key = key}), info->kind.c_str(),
                            info->id.c_str(), ToStr(config), &inner);
+    left = watch.Finish();
     return OkStatus();
   };
   RETORT_RETURN_IF_ERROR(
@@ -264,15 +276,19 @@ Result<PluginInstance> PluginRegistry::Create(std::string_view kind, std::string
     return call.End(status, "create");
   }
   if (inner == nullptr) return Internal(name + ": create succeeded without an instance");
-  return Adopt(info, entry, inner);
+  RETORT_ASSIGN_OR_RETURN(PluginInstance instance, Adopt(info, entry, inner));
+  if (!left.ok()) return left.WithContext(name + ": create");  // the instance is destroyed
+  instance.checked_->watch = WatchFor(info->kind, info->builtin);
+  return instance;
 }
 
 Result<PluginInstance> PluginRegistry::Adopt(const PluginInfo* info, const retort_entry* entry,
                                              retort_instance* inner) const {
+  const std::string label = info->kind + " " + info->id + " (" + info->path + ")";
+  const RunningScope running(label.c_str());
   Result<std::unique_ptr<CheckedInstance>> checked = Wrap(entry, inner, info->kind);
-  if (!checked.ok()) {
-    return checked.status().WithContext(info->kind + " " + info->id + " (" + info->path + ")");
-  }
+  if (!checked.ok()) return checked.status().WithContext(label);
+  (*checked)->label = label;
   PluginInstance instance;
   instance.checked_ = std::move(checked).value();
   instance.info_ = info;

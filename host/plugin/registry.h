@@ -87,6 +87,8 @@ class PluginRegistry {
   // Plugins linked into the program: the table behind `<library>_retort_plugin_entry_v1`. The same
   // checks as for a file; `name` stands for the path in messages.
   Status AddStatic(const retort_entry* entry, const std::string& name);
+  // What plugins made from now on see as retort_host.name and .version; "": retort's own.
+  void SetHost(std::string name, std::string version);
   // Counts for every later LoadFile.
   void SetPolicy(LoadPolicy policy);
   const LoadPolicy& policy() const;
