@@ -23,8 +23,9 @@ struct retort_instance {
 };
 static retort_instance the_instance;
 
-static retort_status score(retort_instance* instance, const retort_call* call,
-                           const retort_reward_args* args) {
+__attribute__((unused)) static retort_status score(retort_instance* instance,
+                                                   const retort_call* call,
+                                                   const retort_reward_args* args) {
   (void)instance;
   (void)call;
   for (uint64_t i = 0; i < args->n; ++i) {
@@ -46,10 +47,18 @@ static retort_status score(retort_instance* instance, const retort_call* call,
 static const retort_reward_v1 reward_table = {
 #ifdef BAD_TABLE_SIZE
     4,
+#elif defined(BAD_TABLE_HUGE)
+    UINT32_MAX,
 #else
     sizeof(retort_reward_v1),
 #endif
-    0, 0, score};
+    0, 0,
+#ifdef BAD_NULL_SCORE
+    NULL
+#else
+    score
+#endif
+};
 
 static retort_status init(const char* path) {
   (void)path;
@@ -63,6 +72,8 @@ static retort_status init(const char* path) {
 static uint32_t count(void) {
 #ifdef BAD_COUNT
   return 0;
+#elif defined(BAD_COUNT_HUGE)
+  return UINT32_MAX;
 #else
   return 1;
 #endif
@@ -71,7 +82,13 @@ static uint32_t count(void) {
 static const retort_descriptor* describe(uint32_t index) {
   static const retort_descriptor descriptor = {
       sizeof(retort_descriptor), 0, BAD_KIND, BAD_ID, "1.0.0", "a plugin for tests", BAD_SCHEMA};
+#ifdef BAD_DESCRIBE_NULL
+  (void)index;
+  (void)descriptor;
+  return NULL;
+#else
   return index == 0 ? &descriptor : NULL;
+#endif
 }
 
 static retort_status create(const retort_host* host, const retort_call* call, const char* kind,
@@ -113,6 +130,8 @@ static const void* get_interface(retort_instance* instance, const char* id) {
 static const retort_entry entry = {
 #ifdef BAD_ENTRY_SIZE
     0,
+#elif defined(BAD_ENTRY_HUGE)
+    UINT32_MAX,
 #else
     sizeof(retort_entry),
 #endif
@@ -151,6 +170,12 @@ EXPORT const void* retort_plugin_entry_v2(void) { return &entry; }
 static const void* const kept __attribute__((used)) = &entry;
 #else
 EXPORT const retort_entry* retort_plugin_entry_v1(void) { return &entry; }
+#endif
+
+#ifdef BAD_NEEDS
+// Of a library that must not be loaded (stub.c): calls it, so that it is needed.
+int retort_test_stub(void);
+__attribute__((constructor)) static void call_stub(void) { retort_test_stub(); }
 #endif
 
 #ifdef BAD_EXPORTS

@@ -1,4 +1,5 @@
-// A reward plugin that lets exceptions out across the C edge: from init, create or score.
+// A reward plugin that lets exceptions out across the C edge: from init, describe, create, score or
+// destroy. With THROWS_INSIDE it catches its own: fine, however it is linked.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 #include <stdexcept>
@@ -10,8 +11,27 @@ namespace {
 
 int the_object = 0;
 
-retort_status Score(retort_instance*, const retort_call*, const retort_reward_args*) {
+[[maybe_unused]] retort_status AllOne(const retort_reward_args* args) {
+  for (uint64_t i = 0; i < args->n; ++i) {
+    args->score[i] = 1;
+    args->status[i] = RETORT_SCORE_OK;
+  }
+  return RETORT_OK;
+}
+
+retort_status Score(retort_instance*, const retort_call*,
+                    [[maybe_unused]] const retort_reward_args* args) {
+#ifdef THROWS_INSIDE
+  try {
+    throw std::runtime_error("thrown by score");
+  } catch (const std::exception&) {
+    return AllOne(args);
+  }
+#elif defined(BAD_DESTROY)
+  return AllOne(args);
+#else
   throw std::runtime_error("thrown by score");
+#endif
 }
 
 const retort_reward_v1 kReward = {sizeof(retort_reward_v1), 0, 0, Score};
@@ -27,6 +47,9 @@ uint32_t Count() { return 1; }
 const retort_descriptor* Describe(uint32_t index) {
   static const retort_descriptor kDescriptor = {
       sizeof(retort_descriptor), 0, "reward", "throws", "1.0.0", "throws", nullptr};
+#ifdef BAD_DESCRIBE
+  throw std::runtime_error("thrown by describe");
+#endif
   return index == 0 ? &kDescriptor : nullptr;
 }
 retort_status Create(const retort_host*, const retort_call*, const char*, const char*, retort_str,
@@ -38,7 +61,11 @@ retort_status Create(const retort_host*, const retort_call*, const char*, const 
   return RETORT_OK;
 #endif
 }
-void Destroy(retort_instance*) { throw std::runtime_error("thrown by destroy"); }
+void Destroy(retort_instance*) {
+#ifndef THROWS_INSIDE
+  throw std::runtime_error("thrown by destroy");
+#endif
+}
 const void* GetInterface(retort_instance*, const char* id) {
   return std::strcmp(id, RETORT_REWARD_INTERFACE) == 0 ? &kReward : nullptr;
 }
