@@ -158,6 +158,9 @@ Request Parse(const Command& command, const std::vector<std::string>& words) {
   if (values.count("plugin") > 0) {
     json.Texts("plugins", values["plugin"].as<std::vector<std::string>>());
   }
+  if (values.count("plugin-lock") > 0) {
+    json.Text("plugin_lock", values["plugin-lock"].as<std::string>());
+  }
   if (values.count("threads") > 0) {
     request.n_threads = static_cast<int32_t>(values["threads"].as<int64_t>());
   }

@@ -79,6 +79,7 @@ const Command* FindCommand(std::string_view name) {
 const std::vector<Option>& CommonOptions() {
   static const std::vector<Option> options = {
       {"plugin", Kind::kTexts, "FILE", "load this plugin library too; may be repeated"},
+      {"plugin-lock", Kind::kText, "FILE", "load only libraries that this plugins.lock lists"},
       {"threads", Kind::kInt, "N", "threads to use (default: all cores of this process)"},
       {"quiet", Kind::kFlag, "", "no progress on standard error"},
       {"verbose", Kind::kFlag, "", "what the library and the plugins log"},

@@ -14,6 +14,7 @@
 #include "host/pipeline/artifact.h"
 #include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
+#include "host/plugin/lock.h"
 
 namespace retort::host {
 
@@ -47,7 +48,7 @@ class Planner {
   Result<Plan> Make() {
     RETORT_RETURN_IF_ERROR(session_.EnsurePlugins());
     for (const std::string& path : config_.plugins) {
-      const Status loaded = session_.plugins().LoadFile(path);
+      const Status loaded = session_.plugins().LoadFile(path, LockBeside(config_.file));
       if (!loaded.ok()) return AsFileFault(loaded, config_.file + ": plugins");
     }
     RETORT_RETURN_IF_ERROR(AnchorPluginFiles(session_.plugins(), &config_));
