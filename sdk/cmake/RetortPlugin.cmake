@@ -29,7 +29,7 @@ function(retort_add_plugin name)
   else()
     add_library(${name} MODULE ${ARG_SOURCES})
   endif()
-  target_link_libraries(${name} PRIVATE retort::sdk ${ARG_DEPS})
+  target_link_libraries(${name} PRIVATE retort::sdk ${ARG_DEPS} m)
   target_compile_definitions(${name} PRIVATE
     RETORT_PLUGIN_LIBRARY="${name}" RETORT_PLUGIN_VERSION="${ARG_VERSION}" RETORT_PLUGIN_LICENSE="${ARG_LICENSE}")
   set_target_properties(${name} PROPERTIES

@@ -54,8 +54,8 @@ inline uint32_t ActivationOf(std::string_view name) {
   if (name == "gelu") return RETORT_ACTIVATION_GELU;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return RETORT_ACTIVATION_GELU_TANH;
   if (name == "relu2") return RETORT_ACTIVATION_RELU2;
-  BadKey("hidden_act", "\"" + std::string(name) +
-                           "\" is not known (silu, gelu, gelu_pytorch_tanh, gelu_new, relu2)");
+  BadKey("hidden_act",
+         Quote(name) + " is not known (silu, gelu, gelu_pytorch_tanh, gelu_new, relu2)");
 }
 
 // transformers 4 has rope_theta and rope_scaling, transformers 5 rope_parameters with both.

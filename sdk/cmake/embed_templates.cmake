@@ -1,0 +1,17 @@
+# Writes OUTPUT, a C++ table of the texts under FOLDER: {"reward/c/plugin.in", "..."}.
+#   cmake -DFOLDER=sdk/templates -DOUTPUT=templates.inc -P embed_templates.cmake
+# SPDX-License-Identifier: Apache-2.0
+file(GLOB_RECURSE names RELATIVE ${FOLDER} ${FOLDER}/*.in)
+list(SORT names)
+string(REPEAT "." 128 dots)
+set(table "")
+foreach(name ${names})
+  # As bytes: no escaping rule, raw string or maximum literal length gets in the way.
+  file(READ ${FOLDER}/${name} bytes HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "\\\\x\\1" bytes "${bytes}")
+  # 32 bytes a line; the compiler joins them.
+  string(REGEX REPLACE "(${dots})" "\\1\"\n\"" bytes "${bytes}")
+  string(APPEND table "{\"${name}\",\n\"${bytes}\"},\n")
+endforeach()
+file(WRITE ${OUTPUT}.new "${table}")
+file(RENAME ${OUTPUT}.new ${OUTPUT})
