@@ -8,16 +8,14 @@
 namespace retort::host {
 namespace {
 
+constexpr int64_t kMaxTimeoutMs = 86'400'000;
+
 Status Bad(const std::string& where, const std::string& text) {
   return InvalidArgument(where + ": " + text);
 }
 
 // Keys that other versions or other places know: refused by name, never ignored.
 std::string_view WhyNot(std::string_view key) {
-  if (key == "isolate" || key == "timeout_ms") {
-    return "plugins run inside this process; running them in a worker with a deadline is not "
-           "available in this version. Remove the key, or run the scoring as a command of its own";
-  }
   if (key == "model" || key == "at" || key == "reduce") {
     return "rewards by a model's value head are not available in this version";
   }
@@ -26,14 +24,12 @@ std::string_view WhyNot(std::string_view key) {
 }
 
 Status CheckKeys(const json::Value& entry, std::string_view kind, const std::string& where) {
-  std::vector<std::string> known = {"plugin", "name", "config", "on_error", "max_error_rate"};
+  std::vector<std::string> known = {"plugin",         "name",    "config",    "on_error",
+                                    "max_error_rate", "isolate", "timeout_ms"};
   known.push_back(kind == "reward" ? "weight" : "rewards");
   for (size_t i = 0; i < entry.size(); ++i) {
     const std::string key(entry.key_at(i));
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    if (key == "isolate" && entry.value_at(i).is_bool() && !entry.value_at(i).BoolOr(true)) {
-      continue;  // false is how things are
-    }
     const std::string_view why = WhyNot(key);
     if (!why.empty()) return Bad(where + "." + key, std::string(why));
     const std::optional<std::string> nearest = json::Nearest(key, known);
@@ -60,6 +56,24 @@ Result<double> Number(const json::Value& value, const std::string& where) {
   Result<double> number = value.AsDouble();
   if (!number.ok()) return number.status().WithContext(where);
   return number;
+}
+
+// Where the plugin runs.
+Status ReadPlacement(const json::Value& value, EntrySpec& spec) {
+  if (const json::Value isolate = value["isolate"]) {
+    if (!isolate.is_bool()) return Bad(spec.where + ".isolate", "must be true or false");
+    spec.isolate = isolate.BoolOr(true);
+  }
+  const json::Value timeout = value["timeout_ms"];
+  if (!timeout) return OkStatus();
+  const Result<int64_t> ms = timeout.AsInt();
+  if (!ms.ok()) return ms.status().WithContext(spec.where + ".timeout_ms");
+  if (*ms < 1 || *ms > kMaxTimeoutMs) {
+    return Bad(spec.where + ".timeout_ms",
+               "must lie between 1 and " + std::to_string(kMaxTimeoutMs) + " (one day)");
+  }
+  spec.timeout_ms = *ms;
+  return OkStatus();
 }
 
 Status ReadObject(const json::Value& value, std::string_view kind, EntrySpec& spec) {
@@ -89,6 +103,7 @@ Status ReadObject(const json::Value& value, std::string_view kind, EntrySpec& sp
     }
     spec.on_error = text == "fail" ? OnError::kFail : OnError::kSkip;
   }
+  RETORT_RETURN_IF_ERROR(ReadPlacement(value, spec));
   spec.rewards = value["rewards"];
   return OkStatus();
 }
@@ -109,6 +124,25 @@ Result<EntrySpec> ReadEntry(const json::Value& value, std::string_view kind, std
 }
 
 }  // namespace
+
+Result<PluginInstance> CreateEntryPlugin(Session& session, const EntrySpec& spec,
+                                         std::string_view kind, retort_key key) {
+  Placement placement;
+  placement.isolate = spec.isolate;
+  placement.timeout_ms = spec.timeout_ms.value_or(placement.timeout_ms);
+  const Result<const PluginInfo*> info = session.plugins().Find(kind, spec.plugin);
+  if (!info.ok()) return info.status().WithContext(spec.where);
+  if (spec.timeout_ms.has_value() && !Session::Isolates(**info, placement)) {
+    return Bad(spec.where + ".timeout_ms",
+               "only a plugin in a worker can be stopped, and this one runs in the host's process" +
+                   std::string(spec.isolate.has_value() ? "" : " (it is built in)") +
+                   "; leave the key out or set \"isolate\": true");
+  }
+  Result<PluginInstance> instance =
+      session.CreatePlugin(kind, spec.plugin, spec.config, key, placement);
+  if (!instance.ok()) return instance.status().WithContext(spec.where);
+  return instance;
+}
 
 Result<std::vector<EntrySpec>> ReadEntries(const json::Value& entries, std::string_view kind,
                                            std::string_view what) {

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "core/base/status.h"
 #include "core/json/json.h"
 #include "host/chain/chain_call.h"
+#include "host/session/session.h"
 
 namespace retort::host {
 
@@ -20,12 +23,19 @@ struct EntrySpec {
   double weight = 1;
   OnError on_error = OnError::kSkip;
   double max_error_rate = 0.01;
-  json::Value rewards;  // absent: none
+  std::optional<bool> isolate;        // unset: in a worker unless built in
+  std::optional<int64_t> timeout_ms;  // of one call in a worker
+  json::Value rewards;                // absent: none
 };
 
 // `kind` is "reward" or "filter". Two entries of one plugin without names of their own are
 // refused: their columns could not be told apart.
 Result<std::vector<EntrySpec>> ReadEntries(const json::Value& entries, std::string_view kind,
                                            std::string_view what);
+
+// The entry's plugin, in a worker or in this process as the entry says; errors begin with its
+// place.
+Result<PluginInstance> CreateEntryPlugin(Session& session, const EntrySpec& spec,
+                                         std::string_view kind, retort_key key);
 
 }  // namespace retort::host

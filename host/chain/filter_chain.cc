@@ -31,10 +31,7 @@ Result<FilterChain::Entry> MakeEntry(Session& session, const EntrySpec& spec, re
   entry.counts.name = spec.name;
   entry.on_error = spec.on_error;
   entry.fuse = Fuse(spec.max_error_rate);
-  Result<PluginInstance> instance =
-      session.plugins().Create("filter", spec.plugin, spec.config, key);
-  if (!instance.ok()) return instance.status().WithContext(spec.where);
-  entry.instance = std::move(instance).value();
+  RETORT_ASSIGN_OR_RETURN(entry.instance, CreateEntryPlugin(session, spec, "filter", key));
   entry.table =
       static_cast<const retort_filter_v1*>(entry.instance.interface(RETORT_FILTER_INTERFACE));
   if (entry.table == nullptr) {

@@ -22,6 +22,7 @@ class Fuse {
     if (first_error_.empty()) first_error_ = error;
   }
   uint64_t errors() const { return errors_; }
+  const std::string& first_error() const { return first_error_; }
 
   // ABORTED if the share of errors is above the rate. While samples still come it only looks once
   // a hundred were measured: one bad sample among the first ten says little.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/chain/reward_chain.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -12,18 +13,18 @@
 namespace retort::host {
 namespace {
 
+constexpr json::ParseOptions kInfoLimits = {.max_bytes = uint64_t{16} << 20};
+constexpr size_t kShownInfo = 200;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 Result<RewardChain::Entry> MakeEntry(Session& session, const EntrySpec& spec, retort_key key) {
   RewardChain::Entry entry;
   entry.name = spec.name;
   entry.weight = spec.weight;
+  entry.counts.name = spec.name;
   entry.on_error = spec.on_error;
   entry.fuse = Fuse(spec.max_error_rate);
-  Result<PluginInstance> instance =
-      session.plugins().Create("reward", spec.plugin, spec.config, key);
-  if (!instance.ok()) return instance.status().WithContext(spec.where);
-  entry.instance = std::move(instance).value();
+  RETORT_ASSIGN_OR_RETURN(entry.instance, CreateEntryPlugin(session, spec, "reward", key));
   entry.table =
       static_cast<const retort_reward_v1*>(entry.instance.interface(RETORT_REWARD_INTERFACE));
   entry.answers =
@@ -43,14 +44,30 @@ struct InfoTarget {
   size_t column;
 };
 
+// What goes into the output as it is must be JSON; a plugin's mistake is kept as a text.
 void TakeInfo(void* ctx, uint64_t index, retort_str json) {
   const auto& target = *static_cast<InfoTarget*>(ctx);
   if (index >= target.range.n) return;  // no such sample: the checked wrapper tells on it
   const size_t cell = (target.range.first + index) * target.table->n_rewards + target.column;
   (void)Guard([&] {
-    target.table->info[cell] = ToView(json);
+    const Result<json::Document> info = json::Document::Parse(ToView(json), "info", kInfoLimits);
+    if (info.ok() && info->root().is_object()) {
+      target.table->info[cell] = ToView(json);
+    } else {
+      json::Writer out;
+      out.BeginObject().Field("not_json", ToView(json).substr(0, kShownInfo)).EndObject();
+      target.table->info[cell] = out.Take();
+    }
     return OkStatus();
   });
+}
+
+// "error" of what was reported about a sample: the checked wrapper and the worker say there why a
+// sample could not be measured. "": nothing said.
+std::string ReportedError(const std::string& info) {
+  if (info.find("\"error\"") == std::string::npos) return {};
+  const Result<json::Document> document = json::Document::Parse(info, "info", kInfoLimits);
+  return document.ok() ? std::string(document->root()["error"].StringOr("")) : std::string();
 }
 
 // The plugin's status byte and score as what the table keeps.
@@ -72,6 +89,15 @@ ScoreStatus Judge(uint8_t status, double score, std::string& why) {
 
 bool IsFailure(ScoreStatus status) {
   return status == ScoreStatus::kError || status == ScoreStatus::kTimeout;
+}
+
+void CountOne(ScoreStatus status, RewardCounts& counts) {
+  switch (status) {
+    case ScoreStatus::kOk: ++counts.n_ok; return;
+    case ScoreStatus::kNotApplicable: ++counts.n_not_applicable; return;
+    case ScoreStatus::kError: ++counts.n_errors; return;
+    case ScoreStatus::kTimeout: ++counts.n_timeouts; return;
+  }
 }
 
 void SumRewards(const std::vector<RewardChain::Entry>& entries, RewardTable& table) {
@@ -209,9 +235,12 @@ Status RewardChain::ScoreBatch(size_t column, const SampleViews& views, SampleRa
     std::string& why = table.error[cell];
     if (!outcome.ok()) why = outcome.message();
     table.status[cell] = outcome.ok() ? Judge(status[i], score[i], why) : ScoreStatus::kError;
+    CountOne(table.status[cell], entry.counts);
     if (table.status[cell] == ScoreStatus::kOk) table.score[cell] = score[i];
     if (!IsFailure(table.status[cell])) continue;
     ++errors;
+    const std::string reported = ReportedError(table.info[cell]);
+    if (outcome.ok() && !reported.empty()) why = reported;
     const std::string text = "sample " + data::UidToHex(batch[i].uid) + ": " + why;
     entry.fuse.Note(text);
     if (entry.on_error == OnError::kFail) {
@@ -221,6 +250,25 @@ Status RewardChain::ScoreBatch(size_t column, const SampleViews& views, SampleRa
   }
   entry.fuse.Count(range.n, errors);
   return OkStatus();
+}
+
+std::vector<RewardCounts> RewardChain::counts() const {
+  std::vector<RewardCounts> out;
+  for (const Entry& entry : entries_) out.push_back(entry.counts);
+  return out;
+}
+
+void RewardChain::LogFailures(const ChainCall& call) const {
+  if (!call.log) return;
+  for (const Entry& entry : entries_) {
+    const RewardCounts& n = entry.counts;
+    if (n.n_errors + n.n_timeouts == 0) continue;
+    call.log(RETORT_LOG_WARNING,
+             "reward " + entry.name + ": " + std::to_string(n.n_errors) + " errors and " +
+                 std::to_string(n.n_timeouts) + " timeouts on " +
+                 std::to_string(n.n_ok + n.n_not_applicable + n.n_errors + n.n_timeouts) +
+                 " samples; the first: " + entry.fuse.first_error());
+  }
 }
 
 Status RewardChain::FindAnswers(Entry& entry, const SampleViews& views, const ChainCall& call,
@@ -233,10 +281,19 @@ Status RewardChain::FindAnswers(Entry& entry, const SampleViews& views, const Ch
     int64_t* first_equal = table.first_equal.data() + group.first;
     const retort_call* begun = plugin.Begin(
         {.cancel = call.cancel, .step = call.step, .key = call.key, .n_threads = call.n_threads});
-    RETORT_RETURN_IF_ERROR(
+    const Status found =
         plugin.End(entry.answers->classes(entry.instance.get(), begun, batch.data(),
                                           sizeof(retort_sample), batch.size(), first_equal),
-                   "compare the answers of a group"));
+                   "compare the answers of a group");
+    if (!found.ok()) {
+      if (IsCancelled(call)) return retort::Cancelled("stopped while comparing answers");
+      if (entry.on_error == OnError::kFail) return found;
+      // Unmeasured, not unequal: it counts against the fuse, and nobody votes in this group.
+      std::fill_n(first_equal, group.n, -1);
+      entry.fuse.Note(found.message());
+      entry.fuse.Count(0, group.n);
+      continue;
+    }
     for (size_t i = 0; i < group.n; ++i) {
       const int64_t first = first_equal[i];
       const bool fits = first == -1 || (first >= 0 && first <= static_cast<int64_t>(i) &&

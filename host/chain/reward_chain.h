@@ -46,12 +46,18 @@ struct RewardTable {
   }
 };
 
+// Per entry, over the chain's life: samples by what came of them.
+struct RewardCounts {
+  std::string name;
+  uint64_t n_ok = 0, n_not_applicable = 0, n_errors = 0, n_timeouts = 0;
+};
+
 class RewardChain {
  public:
   // `entries`: an array (or one entry) of {"plugin", "name", "weight", "config", "on_error",
-  // "max_error_rate"} or plain ids ("number_match", "reward/format"). Absent: an empty chain.
-  // `what` is the key path in errors ("stages.clean.rewards"). Wrong keys, unknown plugins and
-  // configs are INVALID_ARGUMENT or NOT_FOUND.
+  // "max_error_rate", "isolate", "timeout_ms"} or plain ids ("number_match", "reward/format").
+  // Absent: an empty chain. `what` is the key path in errors ("stages.clean.rewards"). Wrong keys,
+  // unknown plugins and configs are INVALID_ARGUMENT or NOT_FOUND.
   static Result<RewardChain> Create(Session& session, const json::Value& entries, retort_key key,
                                     std::string_view what = "rewards");
   RewardChain() = default;  // empty
@@ -71,6 +77,9 @@ class RewardChain {
   Result<RewardTable> Score(std::span<const data::Sample> samples, const ChainCall& call);
   // The fuse once more at the end of a stage: small inputs never reach the running check.
   Status Finish() const;
+  std::vector<RewardCounts> counts() const;
+  // A warning per entry that failed on some samples.
+  void LogFailures(const ChainCall& call) const;
 
   // Writes "rewards": {name: number or null}, "status": {…} and "reward" of one sample into the
   // open object; also "info" where an entry reported something.
@@ -81,6 +90,7 @@ class RewardChain {
     double weight = 1;
     OnError on_error = OnError::kSkip;
     Fuse fuse;
+    RewardCounts counts;
     PluginInstance instance;
     const retort_reward_v1* table = nullptr;
     const retort_answer_v1* answers = nullptr;  // or NULL

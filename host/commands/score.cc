@@ -42,6 +42,7 @@ Status ScoreLines(RewardChain& chain, InputLines input, const ChainCall& call, C
                  .unit = "samples",
                  .fraction = reader.fraction()});
   }
+  chain.LogFailures(call);
   return chain.Finish();
 }
 

@@ -2,9 +2,10 @@
 #include "host/session/session.h"
 
 #include <dlfcn.h>
-#include <filesystem>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "core/base/plugin_call.h"
@@ -20,6 +21,8 @@ namespace {
 // Seen from libretort's folder, in the build and when installed.
 constexpr const char* kEngineFile = "libretort_engine.so";
 constexpr const char* kWorkerFile = "../libexec/retort/retort-worker";
+// For a library to be opened, to run its init and to say what it holds.
+constexpr int64_t kDescribeMs = 10'000;
 
 // Files, and folders of them, separated by colons.
 Status LoadPluginPath(const std::string& list, PluginRegistry& plugins) {
@@ -145,6 +148,12 @@ Status UnknownArchitecture(const std::string& config_json, const std::string& fa
 Session::Session(SessionOptions options) : options_(std::move(options)) {
   plugins_.SetPolicy(options_.policy);
   plugins_.SetHost(options_.host_name, options_.host_version);
+  // Without the program, libraries are opened here to see what they hold.
+  if (access(WorkerPath().c_str(), X_OK) != 0) return;
+  plugins_.SetDescriber([options = Worker()](const std::string& path) mutable {
+    options.timeout_ms = kDescribeMs;
+    return DescribeInWorker(path, options);
+  });
 }
 Session::~Session() = default;
 
@@ -168,8 +177,25 @@ Status Session::EnsurePlugins() {
 Result<PluginInstance> Session::CreatePlugin(std::string_view kind, std::string_view id,
                                              std::string_view config_json, retort_key key,
                                              const Placement& placement) {
-  if (placement.isolate.value_or(false)) return Unimplemented("workers are not there yet");
-  return plugins_.Create(kind, id, config_json, key);
+  RETORT_ASSIGN_OR_RETURN(const PluginInfo* info, plugins_.Find(kind, id));
+  if (!Isolates(*info, placement)) return plugins_.Create(kind, id, config_json, key);
+  WorkerOptions options = Worker();
+  options.timeout_ms = placement.timeout_ms;
+  return CreateIsolated(plugins_, kind, id, config_json, key, options);
+}
+
+bool Session::Isolates(const PluginInfo& info, const Placement& placement) {
+  // A library that is linked into the program has no path that a worker could open.
+  const bool is_foreign = !info.builtin && info.path.starts_with('/');
+  return placement.isolate.value_or(CanIsolate(info.kind) && is_foreign);
+}
+
+WorkerOptions Session::Worker() const {
+  WorkerOptions options;
+  options.program = WorkerPath();
+  options.host_name = options_.host_name;
+  options.host_version = options_.host_version;
+  return options;
 }
 
 std::string Session::WorkerPath() const {

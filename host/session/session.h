@@ -18,6 +18,7 @@
 #include "core/text/chat.h"
 #include "core/text/tokenizer.h"
 #include "host/plugin/registry.h"
+#include "host/worker/worker.h"
 
 namespace retort::host {
 
@@ -43,7 +44,7 @@ struct SessionOptions {
 
 // Where a plugin of a chain entry runs.
 struct Placement {
-  std::optional<bool> isolate;  // unset: in a worker unless the plugin is built in
+  std::optional<bool> isolate;  // unset: in a worker unless the plugin is built in (or linked in)
   int64_t timeout_ms = 60'000;  // of one call; counts in a worker only
 };
 
@@ -64,6 +65,8 @@ class Session {
   Result<PluginInstance> CreatePlugin(std::string_view kind, std::string_view id,
                                       std::string_view config_json, retort_key key,
                                       const Placement& placement);
+  // Where CreatePlugin would put it: true in a worker.
+  static bool Isolates(const PluginInfo& info, const Placement& placement);
   // Opens libretort_engine at first use; the error names the file and dlerror()'s text.
   Result<engine::Engine*> Engine();
   // Where retort-worker and libretort_engine are looked for, absolute; they may not be there.
@@ -79,6 +82,8 @@ class Session {
   Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened);
 
  private:
+  WorkerOptions Worker() const;
+
   SessionOptions options_;
   PluginRegistry plugins_;
   bool plugins_loaded_ = false;

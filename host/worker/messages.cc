@@ -51,8 +51,8 @@ bool Product(uint64_t a, uint64_t b, uint64_t* out) { return !__builtin_mul_over
 }  // namespace
 
 void PutCreate(const CreateRequest& request, FrameWriter& out) {
-  for (const std::string* text :
-       {&request.path, &request.sha256, &request.kind, &request.id, &request.config}) {
+  for (const std::string* text : {&request.path, &request.sha256, &request.kind, &request.id,
+                                  &request.config, &request.host_name, &request.host_version}) {
     out.Text(std::string_view(*text));
   }
   out.Uint(request.key.hi);
@@ -61,8 +61,8 @@ void PutCreate(const CreateRequest& request, FrameWriter& out) {
 
 CreateRequest TakeCreate(FrameReader& in) {
   CreateRequest request;
-  for (std::string* text :
-       {&request.path, &request.sha256, &request.kind, &request.id, &request.config}) {
+  for (std::string* text : {&request.path, &request.sha256, &request.kind, &request.id,
+                            &request.config, &request.host_name, &request.host_version}) {
     *text = in.Text();
   }
   request.key.hi = in.Uint();

@@ -20,6 +20,7 @@ namespace retort::host {
 struct CreateRequest {
   std::string path, sha256;  // of the library; "": not compared
   std::string kind, id, config;
+  std::string host_name, host_version;  // "": retort's own
   retort_key key{};
 };
 void PutCreate(const CreateRequest& request, FrameWriter& out);

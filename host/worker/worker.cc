@@ -101,6 +101,8 @@ Result<PluginInstance> CreateIsolated(const PluginRegistry& plugins, std::string
                         .kind = info->kind,
                         .id = info->id,
                         .config = std::move(config),
+                        .host_name = options.host_name,
+                        .host_version = options.host_version,
                         .key = key};
   RETORT_ASSIGN_OR_RETURN(std::unique_ptr<Supervisor> supervisor,
                           Supervisor::Start(std::move(request), options));

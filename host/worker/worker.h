@@ -15,10 +15,11 @@
 namespace retort::host {
 
 struct WorkerOptions {
-  std::string program;          // retort-worker, absolute
-  int64_t timeout_ms = 60'000;  // of one call (a batch); over it: cancel, grace, SIGKILL
-  int64_t grace_ms = 100;       // between cancel and SIGKILL
-  int max_restarts = 3;         // in a row without a good answer: then the plugin is out
+  std::string program;                  // retort-worker, absolute
+  int64_t timeout_ms = 60'000;          // of one call (a batch); over it: cancel, grace, SIGKILL
+  int64_t grace_ms = 100;               // between cancel and SIGKILL
+  int max_restarts = 3;                 // in a row without a good answer: then the plugin is out
+  std::string host_name, host_version;  // what plugins see; "": retort's own
 };
 
 // Kinds that can run in a worker: reward, filter, source, generator.

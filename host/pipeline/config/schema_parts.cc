@@ -20,6 +20,20 @@ KeySpec MaxErrorRateKey() {
           .max = 1};
 }
 
+KeySpec IsolateKey() {
+  return {.name = "isolate",
+          .kind = kBool,
+          .summary = "in a worker process; by default unless the plugin is built in"};
+}
+
+KeySpec TimeoutKey() {
+  return {.name = "timeout_ms",
+          .kind = kInt,
+          .summary = "of one call in a worker (60000); over it, the guilty samples are timed out",
+          .min = 1,
+          .max = 86'400'000};
+}
+
 }  // namespace
 
 static const ObjectSpec& Chat() {
@@ -92,9 +106,11 @@ const ObjectSpec& RewardEntrySpec() {
                 .fallback = "\"skip\"",
                 .summary = "a sample that can't be measured: left out, or the stage fails",
                 .choices = "skip|fail"},
-               MaxErrorRateKey()},
+               MaxErrorRateKey(),
+               IsolateKey(),
+               TimeoutKey()},
       .shorthand = "plugin",
-      .reserved = {"isolate", "timeout_ms", "gate", "model", "at", "reduce"}};
+      .reserved = {"gate", "model", "at", "reduce"}};
   return spec;
 }
 
@@ -118,9 +134,10 @@ const ObjectSpec& FilterEntrySpec() {
                 .fallback = "\"skip\"",
                 .summary = "a sample that can't be judged: dropped as such, or the stage fails",
                 .choices = "skip|fail"},
-               MaxErrorRateKey()},
-      .shorthand = "plugin",
-      .reserved = {"isolate", "timeout_ms"}};
+               MaxErrorRateKey(),
+               IsolateKey(),
+               TimeoutKey()},
+      .shorthand = "plugin"};
   return spec;
 }
 

@@ -58,6 +58,7 @@ void Reported::Put(FrameWriter& out) const {
 
 Status Held::Create(const CreateRequest& request, TableFacts* facts) {
   if (instance_) return FailedPrecondition("this worker holds an instance already");
+  plugins_.SetHost(request.host_name, request.host_version);
   RETORT_RETURN_IF_ERROR(plugins_.LoadFile(request.path));
   RETORT_ASSIGN_OR_RETURN(const PluginInfo* info, plugins_.Find(request.kind, request.id));
   if (!request.sha256.empty() && info->sha256 != request.sha256) {
