@@ -233,25 +233,26 @@ Finding BrokenConfigs(const Subject& subject) {
 
 // run(model) with random weights; skipped for want of an engine, or for size.
 template <class Fn>
-Finding OnModel(const Subject& subject, Fn&& run) {
-  return OnGraph(
-      subject, [&](const Family&, const std::string& config, graph::Graph graph) -> Finding {
-        if (graph.n_params() > kElementsMax) {
-          return Finding::Skip("its model has " + std::to_string(graph.n_params()) +
-                               " elements, more than " + std::to_string(kElementsMax) +
-                               "; give a smaller config with --model FILE");
-        }
-        if (const auto engine = OpenEngine(subject.engine_path); !engine.ok()) {
-          return Finding::Skip(engine.status().message());
-        }
-        RETORT_FIND(const RandomModel made,
-                    LoadRandom(subject.engine_path, std::move(graph), config, subject.seed));
-        return run(*made.model);
-      });
+Finding OnModel(const Subject& subject, Finding (*if_not_loaded)(const Status&), Fn&& run) {
+  return OnGraph(subject,
+                 [&](const Family&, const std::string& config, graph::Graph graph) -> Finding {
+                   if (graph.n_params() > kElementsMax) {
+                     return Finding::Skip("its model has " + std::to_string(graph.n_params()) +
+                                          " elements, more than " + std::to_string(kElementsMax) +
+                                          "; give a smaller config with --model FILE");
+                   }
+                   if (const auto engine = OpenEngine(subject.engine_path); !engine.ok()) {
+                     return Finding::Skip(engine.status().message());
+                   }
+                   const Result<RandomModel> made =
+                       LoadRandom(subject.engine_path, std::move(graph), config, subject.seed);
+                   if (!made.ok()) return if_not_loaded(made.status());
+                   return run(*made->model);
+                 });
 }
 
 Finding Load(const Subject& subject) {
-  return OnModel(subject, [&](engine::Model& model) -> Finding {
+  return OnModel(subject, Finding::Of, [&](engine::Model& model) -> Finding {
     std::vector<int32_t> ids;
     Rng rng = subject.Random("family.load");
     const auto vocab = static_cast<uint64_t>(model.graph().vocab());
@@ -270,7 +271,8 @@ Finding Load(const Subject& subject) {
 
 // The log-probabilities of decoding, against those of a forward pass over the whole.
 Finding Decode(const Subject& subject) {
-  return OnModel(subject, [&](engine::Model& model) -> Finding {
+  const auto not_loaded = [](const Status&) { return Finding::Skip("see family.load"); };
+  return OnModel(subject, not_loaded, [&](engine::Model& model) -> Finding {
     Rng rng = subject.Random("family.decode");
     const auto vocab = static_cast<uint64_t>(model.graph().vocab());
     std::vector<engine::GenerateRequest> requests;

@@ -103,7 +103,11 @@ Finding Shards(const Subject& subject) {
     for (Slot& slot : all) {
       if (slot.spec.grain != RETORT_GRAIN_ELEMENTWISE) continue;
       const int64_t size = slot.param.size(), unit = slot.Unit();
-      const std::vector<int64_t> cuts = {0, std::min(unit, size), std::min(2 * unit, size), size};
+      std::vector<int64_t> cuts = {0};
+      for (const int64_t cut : {unit, 3 * unit}) {
+        if (cut < size) cuts.push_back(cut);
+      }
+      cuts.push_back(size);
       RETORT_FIND(const Optimizer whole_rank, Optimizer::Open(subject));
       Slot whole = slot, joined = slot;
       RETORT_FIND(const OptimizerSpecCopy unused, whole_rank.Spec(slot.description));
@@ -127,8 +131,8 @@ Finding Shards(const Subject& subject) {
       RETORT_FAIL_IF_ERROR(RunSteps(whole_rank, {&whole, 1}, 1, subject));
       const std::string text = SlotsDiffer(joined, whole);
       if (text.empty()) continue;
-      return Finding::Fail("cut at " + std::to_string(cuts[1]) + " and " + std::to_string(cuts[2]) +
-                           " it gives other bits than whole: " + text);
+      return Finding::Fail("cut into " + std::to_string(cuts.size() - 1) + " shards, first at " +
+                           std::to_string(cuts[1]) + ", it gives other bits than whole: " + text);
     }
     return any ? Finding::Pass() : Finding::Skip("its grain is WHOLE: params are never cut");
   });

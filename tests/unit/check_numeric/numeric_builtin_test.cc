@@ -24,7 +24,8 @@ TEST(NumericBuiltins, SftWithDftHoldsAPartConstant) {
 }
 
 TEST(NumericBuiltins, SftIsNoSequenceLoss) {
-  for (const auto& [id, finding] : RunAll(SequenceLossRules(), BuiltinSubject("loss", "sft", "{}"))) {
+  for (const auto& [id, finding] :
+       RunAll(SequenceLossRules(), BuiltinSubject("loss", "sft", "{}"))) {
     EXPECT_EQ(finding.verdict, Verdict::kSkip) << id << ": " << finding.text;
   }
 }
@@ -32,6 +33,30 @@ TEST(NumericBuiltins, SftIsNoSequenceLoss) {
 TEST(NumericBuiltins, AdamWKeepsTheRulesOfOptimizers) {
   ExpectPasses(OptimizerRules(), BuiltinSubject("optimizer", "adamw", "{}"), {"optimizer.load"});
 }
+
+#ifdef RETORT_ENGINE_FILE
+TEST(NumericBuiltins, FamiliesKeepTheirRules) {
+  for (const char* id : {"llama", "qwen2", "qwen3"}) {
+    SCOPED_TRACE(id);
+    Subject subject = BuiltinSubject("family", id, "{}");
+    subject.engine_path = RETORT_ENGINE_FILE;
+    ExpectPasses(FamilyRules(), subject);
+  }
+}
+
+TEST(NumericBuiltins, AFamilyIsSkippedWithoutAnEngineOrWithALargeModel) {
+  Subject subject = BuiltinSubject("family", "llama", "{}");
+  ExpectPasses(FamilyRules(), subject, {"family.load", "family.decode"});
+  subject.engine_path = RETORT_ENGINE_FILE;
+  subject.model = R"({"model_type": "llama", "vocab_size": 50000, "hidden_size": 4096,
+    "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "max_position_embeddings": 128})";
+  const Findings findings = RunAll(FamilyRules(), subject);
+  EXPECT_EQ(findings.at("family.build").verdict, Verdict::kPass);
+  EXPECT_EQ(findings.at("family.load").verdict, Verdict::kSkip);
+  EXPECT_NE(findings.at("family.load").text.find("50000000"), std::string::npos);
+}
+#endif
 
 }  // namespace
 }  // namespace retort::host::check

@@ -50,18 +50,18 @@ inline void ExpectPasses(std::span<const Rule> rules, const Subject& subject,
                          const std::vector<std::string>& skipped = {}) {
   for (const auto& [id, finding] : RunAll(rules, subject)) {
     const bool skip = std::find(skipped.begin(), skipped.end(), id) != skipped.end();
-    EXPECT_EQ(finding.verdict, skip ? Verdict::kSkip : Verdict::kPass) << id << ": "
-                                                                       << finding.text;
+    EXPECT_EQ(finding.verdict, skip ? Verdict::kSkip : Verdict::kPass)
+        << id << ": " << finding.text;
   }
 }
 
-// For each rule there is a probe with the bug of that name, which fails that rule and no other.
-inline void ExpectEachBugFailsItsRule(std::span<const Rule> rules, const std::string& path,
-                                      const std::string& kind, const std::string& id) {
+// For each rule the probe has a bug of that name, which fails that rule and no other.
+inline void ExpectEachBugFailsItsRule(std::span<const Rule> rules, const Subject& probe) {
   for (const Rule& rule : rules) {
     const std::string name = rule.id;
     const std::string bug = name.substr(name.find('.') + 1);
-    const Subject subject = SubjectOf(path, kind, id, R"({"bug": ")" + bug + R"("})");
+    Subject subject = probe;
+    subject.config = R"({"bug": ")" + bug + R"("})";
     for (const auto& [other, finding] : RunAll(rules, subject)) {
       if (other == name) {
         EXPECT_EQ(finding.verdict, Verdict::kFail) << name << " passed its own bug";
