@@ -133,7 +133,10 @@ class Kit {
     }
     for (Listed& plugin : plugins_) {
       report_.plugins.push_back(plugin.name());
-      Result<std::string> config = json::ResolveConfig(plugin.schema, options_.config);
+      // Without a schema it takes no keys.
+      const std::string schema =
+          plugin.schema.empty() ? R"({"type": "object", "properties": {}})" : plugin.schema;
+      Result<std::string> config = json::ResolveConfig(schema, options_.config);
       if (!config.ok() && !options_.config.empty()) {
         return config.status().WithContext("the config of " + plugin.name());
       }

@@ -113,7 +113,7 @@ Finding ScanTime(const Subject& subject) {
   for (int i = 0; i < 3; ++i) {
     const Stopwatch watch;
     if (entry.init(subject.path.c_str()) != RETORT_OK) {
-      return Finding::Fail("init failed when called again");
+      return Finding::Skip("init fails when called again, see library.init_again");
     }
     for (uint32_t k = 0; k < entry.count(); ++k) entry.describe(k);
     best = std::min(best, watch.Seconds());
