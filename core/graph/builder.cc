@@ -105,7 +105,7 @@ void Builder::Impl::SetResult(retort_value hidden, retort_param head, double log
     if (hidden.id != 0 && !HasRows(hidden))
       Fail("result: hidden is not a value of this graph's rows");
     if (head.id != 0 && !HasParam(head)) Fail("result: head is not a param of this graph");
-    if (hidden.id == 0 || head.id == 0) Fail("result: hidden or head is missing");
+    if (errors.empty()) Fail("result: hidden or head is missing");  // else: an echo of those
     return;
   }
   const Param& param = ParamOf(head);

@@ -11,6 +11,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "retort/abi/draft/family.h"
@@ -84,6 +85,15 @@ class GraphBuilder {
   Value Add(Value a, Value b) { return b_->add(b_->ctx, a, b); }
   Value Mul(Value a, Value b) { return b_->mul(b_->ctx, a, b); }
   Value Scale(Value x, double factor) { return b_->scale(b_->ctx, x, factor); }
+  // A weight as an input of Custom.
+  Value ValueOf(Param weight) { return b_->value_of(b_->ctx, weight); }
+  // A node of op plugin op_id; attributes: its config, a JSON object. Gives output 0.
+  Value Custom(const char* op_id, std::initializer_list<Value> in, uint32_t n_out = 1,
+               std::string_view attributes = {}) {
+    return b_->custom(b_->ctx, op_id, in.begin(), static_cast<uint32_t>(in.size()), n_out,
+                      ToStr(attributes));
+  }
+  Value OutputOf(Value custom, uint32_t index) { return b_->output_of(b_->ctx, custom, index); }
   void Block(uint32_t index) { b_->block(b_->ctx, index); }
   // The end: hidden [T,D], head [V,D] (the embedding when tied).
   void Result(Value hidden, Param head_VD, double logit_scale = 1, double logit_soft_cap = 0) {
