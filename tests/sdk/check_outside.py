@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-EXAMPLES = {"reward_c": "mentions", "filter_cpp": "repeated_lines", "kinds_cpp": "kinds"}
+EXAMPLES = {"reward_c": "mentions", "filter_cpp": "repeated_lines", "kinds_cpp": "kinds",
+            "custom_op_family": "hybrid"}
 
 
 def run(*command, **options):
