@@ -193,6 +193,7 @@ class GeneratorJob {
     if (index >= config_.samples || file_.Has(order_.At(record, index))) return;
     Write(record, index, MakeSample(record, event));
     fuse_.Count(1, 0);
+    tokens_ += static_cast<double>(event.n_ids);
     run_.numbers.Add("completion_tokens", static_cast<double>(event.n_ids));
     if (Complete(record)) requests_[record].in_flight = false;
   }
@@ -271,7 +272,7 @@ class GeneratorJob {
                .done = static_cast<double>(file_.taken()),
                .total = static_cast<double>(order_.total()),
                .unit = "samples",
-               .rate = static_cast<double>(file_.taken()) / std::max(clock_.Seconds(), 1e-3)});
+               .rate = tokens_ / std::max(clock_.Seconds(), 1e-3)});
   }
 
   StageRun& run_;
@@ -286,6 +287,7 @@ class GeneratorJob {
   std::deque<size_t> pending_;     // records to be asked about
   std::unordered_map<uint64_t, size_t> record_of_;
   int64_t broken_calls_ = 0;  // in a row
+  double tokens_ = 0;         // of those that told their ids
   Status status_;             // of what happened in callbacks
   Stopwatch clock_;
 };

@@ -160,7 +160,9 @@ class Runner {
     RETORT_RETURN_IF_ERROR(folder_.AppendEvent("stage_started", name));
     run.Emit({.kind = RunEvent::Kind::kStageStarted,
               .text = std::string(StageKindName(run.stage->kind))});
-    engine_used_ = engine_used_ || run.stage->kind != StageKind::kFilter;
+    const bool needs_engine =
+        run.stage->kind != StageKind::kFilter && !run.stage->generate.generator;
+    engine_used_ = engine_used_ || needs_engine;
     const double seconds_before = run.numbers.Get("seconds");
     Result<StageOutput> output = Guard([&run] { return RunByKind(run); });
     run.numbers.Set("seconds", seconds_before + run.clock.Seconds());

@@ -25,8 +25,9 @@ Result<const text::Tokenizer*> TokenizerFor(StageRun& run) {
   std::optional<ModelRef> ref = config.tokenizer;
   for (const DataRef& data : config.data) {
     const StageConfig* stage = data.stage.empty() ? nullptr : run.pipeline->FindStage(data.stage);
-    if (!ref && stage != nullptr && stage->kind == StageKind::kGenerate)
-      ref = stage->generate.model;
+    const bool by_model =
+        stage != nullptr && stage->kind == StageKind::kGenerate && !stage->generate.generator;
+    if (!ref && by_model) ref = stage->generate.model;
   }
   if (!ref) return static_cast<const text::Tokenizer*>(nullptr);
   RETORT_ASSIGN_OR_RETURN(const StageModel model,
@@ -106,8 +107,9 @@ Result<io::FileDigest> Publish(io::DurableFile& file, const char* name) {
 
 Result<StageOutput> RunFilter(StageRun& run) {
   const FilterStage& config = run.stage->filter;
-  RETORT_ASSIGN_OR_RETURN(std::vector<StageData> data,
-                          LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
+  RETORT_ASSIGN_OR_RETURN(
+      std::vector<StageData> data,
+      LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(std::vector<data::Sample> samples, AsSamples(std::move(data)));
   RETORT_ASSIGN_OR_RETURN(const json::Document entries,
                           json::Document::Parse(config.filters.json, config.filters.key_path));
