@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/plugin/host_services.h"
 
+#include <charconv>
 #include <cstring>
 #include <memory>
 #include <string_view>
@@ -62,6 +63,20 @@ void Free(void*, retort_json_document* document) {
   const std::unique_ptr<retort_json_document> owner(document);
 }
 
+// Readings of a number as it is written, without memory: the plugin's frames are below, and an
+// error text could throw into them. Too large never gets past the parser; too small is 0.
+double NumberOf(std::string_view text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc{}) return number;
+  return text.starts_with('-') ? -0.0 : 0.0;
+}
+
+bool IsWhole(std::string_view text, int64_t* out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
 void Fill(const retort_json_document& document, uint32_t node, retort_json_value* out) {
   const json::Value value = document.nodes[node].value;
   *out = {};
@@ -72,9 +87,10 @@ void Fill(const retort_json_document& document, uint32_t node, retort_json_value
   if (value.is_string()) out->text = ToStr(value.StringOr(""));
   if (!value.is_number()) return;
   out->text = ToStr(value.number_text());
-  out->number = value.DoubleOr(0);
-  if (const Result<int64_t> integer = value.AsInt(); integer.ok()) {
-    out->integer = *integer;
+  out->number = NumberOf(value.number_text());
+  int64_t integer = 0;
+  if (const std::string_view text = value.number_text(); IsWhole(text, &integer)) {
+    out->integer = integer;
     out->flags = RETORT_JSON_IS_INTEGER;
   }
 }

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <string>
 
 #include "core/base/plugin_call.h"
@@ -48,6 +50,18 @@ TEST(HostJson, ReadsEveryType) {
   EXPECT_EQ(d.Member(0, "n").type, RETORT_JSON_NULL);
   EXPECT_EQ(d.Member(0, "i").integer, -7);
   EXPECT_EQ(d.Member(0, "i").flags, RETORT_JSON_IS_INTEGER);
+}
+
+TEST(HostJson, NumbersOutOfRange) {
+  const Document d(R"({"tiny": -1e-999, "long": 9223372036854775807,
+                       "longer": 9223372036854775808})");
+  ASSERT_EQ(d.status, RETORT_OK) << d.error;
+  EXPECT_EQ(Document("[1e999]").status, RETORT_INVALID_ARGUMENT);
+  EXPECT_EQ(d.Member(0, "tiny").number, 0.0);
+  EXPECT_TRUE(std::signbit(d.Member(0, "tiny").number));
+  EXPECT_EQ(d.Member(0, "long").integer, std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(d.Member(0, "longer").flags, 0u);
+  EXPECT_EQ(d.Member(0, "longer").number, 9223372036854775808.0);
 }
 
 TEST(HostJson, KeysComeInFileOrder) {

@@ -76,6 +76,30 @@ inline void CheckSequences(std::span<const int32_t> cu, size_t n_tokens) {
   }
 }
 
+// FAILED_PRECONDITION where an input that the spec needs is not there.
+inline void RequireInputs(uint64_t needs, const retort_sequence_loss_args& a) {
+  const struct {
+    uint64_t bits;
+    const char* name;
+    const retort_tensor* tensor;
+  } inputs[] = {{RETORT_SEQUENCE_OLD_LOGP, "old_logp", a.old_logp},
+                {RETORT_SEQUENCE_REF_LOGP, "ref_logp", a.ref_logp},
+                {RETORT_SEQUENCE_BEHAVIOUR_LOGP, "behaviour_logp", a.behaviour_logp},
+                {RETORT_SEQUENCE_ENTROPY, "entropy", a.entropy},
+                {RETORT_SEQUENCE_POLICY_WEIGHT, "policy_weight", a.policy_weight},
+                {RETORT_SEQUENCE_VALUE | RETORT_SEQUENCE_VALUE_AFTER, "value", a.value},
+                {RETORT_SEQUENCE_OLD_VALUE, "old_value", a.old_value},
+                {RETORT_SEQUENCE_RETURNS, "returns", a.returns},
+                {RETORT_SEQUENCE_ADVANTAGE, "advantage", a.advantage},
+                {RETORT_SEQUENCE_GROUP_ID, "group_id", a.group_id},
+                {RETORT_SEQUENCE_TARGET, "target", a.target}};
+  for (const auto& input : inputs) {
+    if ((needs & input.bits) == 0 || input.tensor != nullptr) continue;
+    throw Failure(RETORT_FAILED_PRECONDITION,
+                  std::string(input.name) + " is not there, but the loss needs it");
+  }
+}
+
 template <class T>
 SequenceBatch<T> SequenceBatchOf(const retort_sequence_loss_args& a) {
   SequenceBatch<T> b;
@@ -138,6 +162,7 @@ class SequenceLossInstance final : public Instance {
                             const retort_sequence_loss_args* args) noexcept {
     return Guard(raw, [&] {
       SequenceLossInstance& self = Of(p);
+      RequireInputs(self.spec_.needs, *args);
       const bool exact = (self.spec_.flags & RETORT_LOSS_F64) != 0;
       if (exact && IsType<double>(args->logp->dtype)) {
         self.loss_.template Eval<double>(Call(raw), SequenceBatchOf<double>(*args));
