@@ -176,8 +176,12 @@ INSTANTIATE_TEST_SUITE_P(
     Rules, BadRewardChain,
     testing::Values(
         BadChain{R"([{"plugin": "plain", "wieght": 1}])", "did you mean \"weight\"?"},
-        BadChain{R"([{"plugin": "plain", "isolate": true}])", "rewards[0].isolate: plugins run"},
-        BadChain{R"([{"plugin": "plain", "timeout_ms": 5}])", "rewards[0].timeout_ms"},
+        BadChain{R"([{"plugin": "plain", "isolate": 1}])", "rewards[0].isolate: must be true"},
+        BadChain{R"([{"plugin": "plain", "timeout_ms": 5}])", "(it is built in)"},
+        BadChain{R"([{"plugin": "plain", "isolate": false, "timeout_ms": 5}])",
+                 "rewards[0].timeout_ms: only a plugin in a worker"},
+        BadChain{R"([{"plugin": "plain", "timeout_ms": 0}])", "between 1 and"},
+        BadChain{R"([{"plugin": "plain", "timeout_ms": 1.5}])", "rewards[0].timeout_ms"},
         BadChain{R"(["plain", "plain"])", "a second reward called \"plain\""},
         BadChain{R"(["filter/script"])", "is no reward"},
         BadChain{R"([7])", "rewards[0]: must be a plugin's id"},
@@ -195,6 +199,21 @@ TEST_F(RewardChainTest, NamesOfTheirOwnTellTwoEntriesOfOnePluginApart) {
 
 TEST_F(RewardChainTest, IsolateFalseIsHowThingsAre) {
   EXPECT_TRUE(Rewards(R"([{"plugin": "plain", "isolate": false}])").ok());
+}
+
+TEST_F(RewardChainTest, CountsTellErrorsFromTimeouts) {
+  auto chain = Rewards(R"([{"plugin": "plain", "max_error_rate": 1}])");
+  ASSERT_TRUE(chain.ok());
+  ASSERT_TRUE(chain->Score(Alone({"1", "na", "error", "timeout", "timeout"}), call_).ok());
+  const RewardCounts counts = chain->counts()[0];
+  EXPECT_EQ(counts.n_ok, 1u);
+  EXPECT_EQ(counts.n_not_applicable, 1u);
+  EXPECT_EQ(counts.n_errors, 1u);
+  EXPECT_EQ(counts.n_timeouts, 2u);
+  std::string line;
+  call_.log = [&line](int32_t, std::string_view text) { line = text; };
+  chain->LogFailures(call_);
+  EXPECT_THAT(line, HasSubstr("reward plain: 1 errors and 2 timeouts on 5 samples"));
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ TEST_F(ChainCommands, WrongChainsAreTheCallersMistake) {
   ExpectUsage("score", R"({"reward": ["number_mtach"]})", "number_match");
   ExpectUsage("score", R"({"reward": ["format:{"]})", "format:{");
   ExpectUsage("score", R"({"reward": ["format:{\"tgas\": []}"]})", "tags");
-  ExpectUsage("score", R"({"reward": ["{\"plugin\": \"format\", \"isolate\": true}"]})", "isolate");
+  ExpectUsage("score", R"({"reward": ["{\"plugin\": \"format\", \"isolate\": 1}"]})", "isolate");
   ExpectUsage("filter", R"({"filter": ["reward_threshold"]})", "rewards");
 }
 

@@ -158,10 +158,13 @@ TEST_F(WorkerDeaths, WhatItPrintsIsLoggedAndCapped) {
   EXPECT_THAT(log_, Contains(HasSubstr("(more is left out)")));
 }
 
-TEST_F(WorkerDeaths, ClosingStandardStreamsHarmsNobody) {
+TEST_F(WorkerDeaths, ClosingStandardStreamsFailsTheCallAndHarmsNobody) {
   const PluginInstance reward = Make("reward", "probe");
   const int pid = PidOf(reward);
-  EXPECT_THAT(Score(reward, Texts{"close", "fine"}).verdict, Each(RETORT_SCORE_OK));
+  const Scored got = Score(reward, Texts{"close", "fine"});
+  EXPECT_EQ(got.status.code(), Code::kFailedPrecondition);
+  EXPECT_THAT(got.status.message(), HasSubstr("standard descriptors"));
+  EXPECT_THAT(Score(reward, Texts{"ab"}).score, ElementsAre(2));
   EXPECT_EQ(PidOf(reward), pid);
 }
 

@@ -20,9 +20,12 @@ retort_str text_of(const char* text) {
   return out;
 }
 
+static volatile int depth; /* keeps the compiler from seeing that there is no end */
+
 static int overflow(volatile char* above) {
   volatile char here[4096];
   here[0] = above == NULL ? 1 : above[0];
+  if (depth < 0) return 0;
   return overflow(here) + here[0];
 }
 

@@ -32,14 +32,14 @@ class WorkerGenerator : public WorkerTest {
       requests[i].n_samples = 1;
     }
     uint64_t n_taken = 0;
-    PluginCall call("generator echo", Sinks());
+    PluginCall call("generator mirror", Sinks());
     EXPECT_EQ(Table().submit(generator_.get(), call.Begin(), requests.data(),
                              sizeof(retort_request), requests.size(), &n_taken),
               RETORT_OK);
     return n_taken;
   }
   Status Poll() {
-    PluginCall call("generator echo", Sinks());
+    PluginCall call("generator mirror", Sinks());
     const auto on = [](void* ctx, const retort_event* e) {
       Event& event = static_cast<WorkerGenerator*>(ctx)->events_[e->uid];
       event.kind = e->kind;
@@ -51,7 +51,7 @@ class WorkerGenerator : public WorkerTest {
     return call.End(Table().poll(generator_.get(), call.Begin(), this, on), "poll");
   }
 
-  PluginInstance generator_ = Make("generator", "echo");
+  PluginInstance generator_ = Make("generator", "mirror");
   std::map<uint64_t, Event> events_;
   uint64_t last_uid_ = 0;
 };
@@ -87,7 +87,7 @@ TEST_F(WorkerGenerator, WhatDiesWithTheWorkerIsLostAndMayComeAgain) {
 
 TEST_F(WorkerGenerator, ACancelledRequestHasNoEvents) {
   Submit({"a", "b"});
-  PluginCall call("generator echo");
+  PluginCall call("generator mirror");
   EXPECT_EQ(Table().cancel(generator_.get(), call.Begin(), 2), RETORT_OK);
   EXPECT_EQ(Table().cancel(generator_.get(), call.Begin(), 77), RETORT_OK);
   ASSERT_TRUE(Poll().ok());

@@ -74,9 +74,9 @@ static retort_status score(retort_instance* self, const retort_call* call,
     if (starts(text, "ids")) {
       args->score[i] = sample->prompt_ids == NULL
                            ? -1
-                           : sample->prompt_ids[1] * 1000 +
-                                 sample->completion_ids[sample->n_completion_ids - 1] +
-                                 sample->logp[0];
+                           : (double)sample->prompt_ids[1] * 1000 +
+                                 (double)sample->completion_ids[sample->n_completion_ids - 1] +
+                                 (double)sample->logp[0];
     }
     if (starts(text, "absent")) args->score[i] = sample->gold.ptr == NULL;
     if (starts(text, "key")) args->score[i] = (double)(call->key.hi * 10 + call->key.lo);
@@ -84,6 +84,7 @@ static retort_status score(retort_instance* self, const retort_call* call,
     if (starts(text, "deadline")) args->score[i] = call->deadline_ns > 0;
     if (starts(text, "pid")) args->score[i] = getpid();
     if (starts(text, "info")) args->info(args->info_ctx, i, text_of("{\"seen\":1}"));
+    if (starts(text, "badinfo")) args->info(args->info_ctx, i, text_of("{oops"));
     if (starts(text, "log")) call->log(call->ctx, RETORT_LOG_WARNING, text_of("a line"));
     if (starts(text, "metric")) call->metric(call->ctx, text_of("lengths"), (double)text.len, 1);
     if (starts(text, "progress")) call->progress(call->ctx, 0.5, text_of("half"));
@@ -229,7 +230,7 @@ static retort_status submit(retort_instance* self, const retort_call* call,
   (void)call;
   for (i = 0; i < n && self->n_queued < MAX_QUEUE; ++i) {
     const retort_request* request = (const retort_request*)((const char*)requests + i * stride);
-    self->bad[self->n_queued] = starts(request->messages_json, "crash");
+    self->bad[self->n_queued] = starts(request->messages_json, "crash") ? 1 : 0;
     self->queued[self->n_queued++] = request->uid;
   }
   *n_taken = i;
@@ -277,9 +278,9 @@ static retort_status cancel(retort_instance* self, const retort_call* call, uint
   { sizeof(retort_descriptor), 0, KIND, NAME, "1.0.0", "for tests", DEED_SCHEMA }
 
 static const retort_descriptor kDescriptors[] = {
-    PLUGIN("reward", "probe"),   PLUGIN("reward", "groups"), PLUGIN("reward", "voter"),
-    PLUGIN("filter", "script"),  PLUGIN("filter", "mean"),   PLUGIN("source", "counter"),
-    PLUGIN("generator", "echo"), PLUGIN("op", "none")};
+    PLUGIN("reward", "probe"),     PLUGIN("reward", "groups"), PLUGIN("reward", "voter"),
+    PLUGIN("filter", "script"),    PLUGIN("filter", "mean"),   PLUGIN("source", "counter"),
+    PLUGIN("generator", "mirror"), PLUGIN("op", "none")};
 
 static const retort_reward_v1 kReward = {sizeof(retort_reward_v1), RETORT_REWARD_CONCURRENT, 64,
                                          score};
@@ -368,7 +369,7 @@ static const void* get_interface(retort_instance* self, const char* interface_id
   if (strcmp(interface_id, RETORT_SOURCE_INTERFACE) == 0 && strcmp(self->id, "counter") == 0) {
     return &kSource;
   }
-  if (strcmp(interface_id, RETORT_GENERATOR_INTERFACE) == 0 && strcmp(self->id, "echo") == 0) {
+  if (strcmp(interface_id, RETORT_GENERATOR_INTERFACE) == 0 && strcmp(self->id, "mirror") == 0) {
     return &kGenerator;
   }
   return NULL;
