@@ -27,6 +27,7 @@ CASES = {
     "dr_grpo": {"loss_type": "dr_grpo", "epsilon_high": 0.28},
     "dapo": {"loss_type": "dapo", "epsilon_high": 0.28, "beta": 0.001},
     "delta": {"loss_type": "dapo", "delta": 1.35},
+    "low_delta": {"loss_type": "dapo", "delta": 1.1, "epsilon_high": 0.28},
     "on_policy": {"loss_type": "dapo", "beta": 0.04},
     "sequence": {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.02, "beta": 0.04},
     "entropy": {"loss_type": "dr_grpo", "entropy_coef": 0.05},

@@ -25,7 +25,6 @@ namespace {
 
 using retort::sdk::Call;
 using retort::sdk::Config;
-using retort::sdk::Failure;
 using retort::sdk::LossSpec;
 using retort::sdk::SequenceBatch;
 
@@ -38,7 +37,7 @@ constexpr const char* kSchema = R"({
                 "description": "lower clip range of the ratio: 1 - epsilon"},
     "epsilon_high": {"type": "number", "minimum": 0,
                      "description": "upper clip range, 1 + epsilon_high; absent: epsilon"},
-    "delta": {"type": "number", "minimum": 1,
+    "delta": {"type": "number", "minimum": 0,
               "description": "upper bound of the unclipped ratio (two-sided clipping); absent: none"},
     "beta": {"type": "number", "minimum": 0, "default": 0,
              "description": "weight of the KL divergence to the reference; 0: no reference"},
@@ -74,12 +73,7 @@ class Grpo {
         delta_(config.Double("delta", std::numeric_limits<double>::infinity())),
         beta_(config.Double("beta")),
         entropy_coef_(config.Double("entropy_coef")),
-        per_sequence_(config.String("importance_sampling_level") == "sequence") {
-    if (delta_ <= 1 + high_) {
-      throw Failure(RETORT_INVALID_ARGUMENT,
-                    "/delta: must be above 1 + epsilon_high, else it bounds what the clip allows");
-    }
-  }
+        per_sequence_(config.String("importance_sampling_level") == "sequence") {}
 
   LossSpec Spec() const {
     uint64_t needs = RETORT_SEQUENCE_ADVANTAGE;
@@ -138,11 +132,11 @@ class Grpo {
     const double clipped = std::clamp(ratio, 1 - low_, 1 + high_);
     const double bounded = std::min(ratio, delta_);
     Term term;
-    // The smaller product counts; equal ones have equal derivatives but at the very edge of the
-    // clip.
-    const bool unclipped = bounded * advantage <= clipped * advantage;
-    term.value = -(unclipped ? bounded : clipped) * advantage;
-    if (unclipped && ratio <= delta_) term.slope = -ratio * advantage;
+    // The smaller product counts; equal ones have equal slopes but at the very edge of the clip.
+    const bool first = bounded * advantage <= clipped * advantage;
+    term.value = -(first ? bounded : clipped) * advantage;
+    if (ratio == (first ? bounded : clipped))
+      term.slope = -ratio * advantage;  // else it is constant
     term.low = bounded < 1 - low_ && advantage < 0;
     term.high = bounded > 1 + high_ && advantage > 0;
     return term;

@@ -161,7 +161,7 @@ std::vector<Batch<T>> Batches(double* n_tokens) {
 template <class T>
 void CompareWithTrl(double tolerance) {
   const std::vector<Case> cases = ReadCases();
-  ASSERT_EQ(cases.size(), 10U);
+  ASSERT_EQ(cases.size(), 11U);
   double n_tokens = 0;
   std::vector<Batch<T>> batches = Batches<T>(&n_tokens);
   for (const Case& c : cases) {
@@ -243,7 +243,7 @@ TEST(Grpo, MissingInputsAreNamed) {
 TEST(Grpo, BadConfigs) {
   EXPECT_THAT(ConfigError("loss", "grpo", R"({"loss_type": "ppo"})"),
               testing::HasSubstr("/loss_type"));
-  EXPECT_THAT(ConfigError("loss", "grpo", R"({"delta": 1.1})"), testing::HasSubstr("/delta"));
+  EXPECT_THAT(ConfigError("loss", "grpo", R"({"delta": -1})"), testing::HasSubstr("/delta"));
   EXPECT_THAT(ConfigError("loss", "grpo", R"({"epsilon": -1})"), testing::HasSubstr("/epsilon"));
 }
 

@@ -132,6 +132,10 @@ class OpInstance final : public Instance {
       std::vector<TensorSpec> in;
       for (uint32_t i = 0; i < shapes->n_in; ++i) {
         const retort_tensor& t = *shapes->in[i];
+        if (!IsType<float>(t.dtype) && !IsType<double>(t.dtype)) {
+          throw Failure(RETORT_UNIMPLEMENTED,
+                        "input " + std::to_string(i) + ": the op runs in f32 and f64 only");
+        }
         in.push_back({t.dtype, {t.shape, t.shape + t.ndim}});
       }
       const OpPlan plan = Of(p).Infer(std::span<const TensorSpec>(in));
