@@ -30,6 +30,11 @@ Status CurrentException(std::string_view attempt) {
 
 void SetThreads(int n_threads) { at::set_num_threads(n_threads); }
 
+// Reading the number first makes LibTorch's one initialisation of this thread happen now, not
+// later over what is set here.
+ThreadScope::ThreadScope(int n_threads) : before_(at::get_num_threads()) { SetThreads(n_threads); }
+ThreadScope::~ThreadScope() { SetThreads(before_); }
+
 const char* LibTorchVersion() { return TORCH_VERSION; }
 
 const char* CpuCapability() {

@@ -36,8 +36,23 @@ auto Guarded(std::string_view attempt, Fn&& fn) -> decltype(fn()) {
   }
 }
 
-// Sizes LibTorch's pool (and OpenMP's, which the kernels share) for the process.
+// Sizes LibTorch's pool (and OpenMP's, which the kernels share) for the calling thread, and for
+// threads that use LibTorch for the first time.
 void SetThreads(int n_threads);
+
+// The same while it lives: both runtimes keep the number per calling thread, so every call of an
+// engine sets its own, whichever thread it comes on, and leaves the caller's behind.
+class ThreadScope {
+ public:
+  explicit ThreadScope(int n_threads);
+  ~ThreadScope();
+  ThreadScope(const ThreadScope&) = delete;
+  ThreadScope& operator=(const ThreadScope&) = delete;
+
+ private:
+  int before_;
+};
+
 const char* LibTorchVersion();
 // "AVX2", "AVX512", ...: what LibTorch's own kernels use.
 const char* CpuCapability();

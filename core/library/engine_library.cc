@@ -31,6 +31,7 @@ class ModelImpl final : public Model {
                                          const Cancel* cancel,
                                          const std::function<void(int64_t)>& on_progress) override {
     return Guarded("scoring", [&] {
+      const ThreadScope threads(n_threads_);
       return engine::Score(inference_, graph_, requests, max_tokens, cancel, on_progress,
                            n_threads_);
     });
@@ -39,6 +40,7 @@ class ModelImpl final : public Model {
   Result<GenerateStats> Generate(std::span<const GenerateRequest> requests,
                                  const GenerateOptions& options) override {
     return Guarded("generating", [&] {
+      const ThreadScope threads(n_threads_);
       return generate::Generate(inference_, graph_, requests, options, n_threads_);
     });
   }
@@ -78,6 +80,7 @@ class EngineImpl final : public Engine {
   Result<std::unique_ptr<Model>> Load(const model::Source& source, graph::Graph graph,
                                       const LoadOptions&) override {
     return Guarded("loading " + source.path(), [&]() -> Result<std::unique_ptr<Model>> {
+      const ThreadScope threads(n_threads_);
       RETORT_ASSIGN_OR_RETURN(model::ParamStore store, model::ParamStore::Allocate(graph));
       RETORT_RETURN_IF_ERROR(model::LoadParams(source, graph, store, n_threads_));
       return Wrap(std::move(graph), std::move(store));
@@ -110,7 +113,6 @@ extern "C" __attribute__((visibility("default"))) retort::engine::Engine* retort
   EngineImpl* made = nullptr;
   const retort::Status status = retort::engine::Guarded("opening the engine", [&] {
     const int32_t n_threads = retort::ResolveThreads(options->n_threads);
-    retort::engine::SetThreads(n_threads);
     made = new EngineImpl(n_threads);
     return retort::OkStatus();
   });

@@ -84,12 +84,14 @@ class TrainerImpl final : public engine::Trainer {
   Result<StepResult> Step(std::span<const MicroBatch> window, double learning_rate, int64_t step,
                           const Cancel* cancel) override {
     return engine::Guarded("training step", [&]() -> Result<StepResult> {
+      const engine::ThreadScope threads(n_threads_);
       return DoStep(window, learning_rate, step, cancel);
     });
   }
 
   Result<StepResult> Evaluate(std::span<const MicroBatch> window) override {
     return engine::Guarded("evaluation", [&]() -> Result<StepResult> {
+      const engine::ThreadScope threads(n_threads_);
       RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
       if (result.label_tokens == 0) return result;
       losses_->BeginWindow();
