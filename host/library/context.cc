@@ -6,6 +6,7 @@
 
 #include "core/base/plugin_call.h"
 #include "host/library/edge.h"
+#include "host/plugin/running.h"
 
 namespace retort::host {
 
@@ -150,6 +151,8 @@ retort_status retort_context_add_static(retort_context* context, const retort_en
 void retort_cancel(retort_context* context) {
   if (context != nullptr) context->state->cancel.store(1, std::memory_order_relaxed);
 }
+
+const char* retort_running_plugin(void) { return retort::host::RunningPlugin(); }
 
 const char* retort_version(void) { return RETORT_VERSION; }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/library/edge.h"
 
+#include "core/text/unicode.h"
+
 namespace retort::host {
 
 Status CheckFlags(uint32_t flags, uint32_t known, const char* name) {
@@ -17,6 +19,10 @@ Result<std::string> PathOf(retort_str text, const char* name) {
     return InvalidArgument(std::string(name) + ": the path has a NUL character inside");
   }
   return std::string(path);
+}
+
+Status CheckUtf8(std::string_view text, const std::string& where) {
+  return text::IsValidUtf8(text) ? OkStatus() : InvalidArgument(where + ": is not UTF-8");
 }
 
 Status WriteAll(const retort_sink* sink, std::string_view text) {

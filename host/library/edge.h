@@ -45,6 +45,8 @@ Status CheckFlags(uint32_t flags, uint32_t known, const char* name);
 // A path: not empty, no NUL inside. `name` is the member's.
 Result<std::string> PathOf(retort_str text, const char* name);
 
+Status CheckUtf8(std::string_view text, const std::string& where);
+
 inline retort_str OptionalStr(std::string_view text) {
   return text.empty() ? retort_str{nullptr, 0} : ToStr(text);
 }

@@ -41,6 +41,7 @@ Result<data::Record> RecordOf(const retort_generate_prompt& prompt, const std::s
                             ParseMember(prompt.messages, where + ".messages"));
     line.Key("messages").Copy(list.root());
   } else {
+    RETORT_RETURN_IF_ERROR(CheckUtf8(ToView(prompt.prompt), where + ".prompt"));
     line.Field("prompt", ToView(prompt.prompt));
   }
   if (prompt.record.ptr != nullptr) {
@@ -163,6 +164,9 @@ Result<LogprobIds> CountedIds(const text::Tokenizer* tokenizer, const retort_log
   const int kinds = (item.text.ptr != nullptr) + pair + (item.ids != nullptr);
   if (half || kinds != 1) {
     return InvalidArgument(where + ": give one of text, ids, or prompt with completion");
+  }
+  for (const retort_str text : {item.text, item.prompt, item.completion}) {
+    RETORT_RETURN_IF_ERROR(CheckUtf8(ToView(text), where));
   }
   if (item.text.ptr != nullptr) return EncodeText(tokenizer, ToView(item.text), where);
   if (pair) return EncodePair(tokenizer, ToView(item.prompt), ToView(item.completion), where);

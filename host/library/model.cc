@@ -10,7 +10,6 @@
 #include "core/data/record.h"
 #include "core/io/jsonl.h"
 #include "core/json/json.h"
-#include "core/text/unicode.h"
 #include "host/commands/lines.h"
 #include "host/commands/model.h"
 #include "host/library/edge.h"
@@ -35,17 +34,12 @@ Status Open(retort_context& context, const retort_model_options* options, retort
   return OkStatus();
 }
 
-Status CheckText(std::string_view text, const char* name) {
-  if (text::IsValidUtf8(text)) return OkStatus();
-  return InvalidArgument(std::string(name) + ": is not UTF-8");
-}
-
 Status Tokenize(const ModelObject& model, retort_str text, uint32_t flags, std::span<int32_t> room,
                 uint64_t* n) {
   if (n == nullptr) return InvalidArgument("n: NULL; it gets the number of ids");
   *n = 0;
   RETORT_RETURN_IF_ERROR(CheckFlags(flags, RETORT_TOKENIZE_NO_SPECIAL_TOKENS, "flags"));
-  RETORT_RETURN_IF_ERROR(CheckText(ToView(text), "text"));
+  RETORT_RETURN_IF_ERROR(CheckUtf8(ToView(text), "text"));
   RETORT_ASSIGN_OR_RETURN(const text::Tokenizer* tokenizer, TokenizerOf(*model.opened));
   const bool special = (flags & RETORT_TOKENIZE_NO_SPECIAL_TOKENS) == 0;
   RETORT_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,

@@ -9,7 +9,6 @@
 #include "core/base/hash.h"
 #include "core/io/jsonl.h"
 #include "core/json/json.h"
-#include "core/text/unicode.h"
 #include "host/commands/lines.h"
 #include "host/library/edge.h"
 
@@ -19,9 +18,8 @@ namespace {
 constexpr std::array<const char*, 4> kFinish = {"stop", "length", "cancelled", "error"};
 
 Status ReadText(retort_str text, const std::string& where, std::string& out) {
-  const std::string_view view = ToView(text);
-  if (!text::IsValidUtf8(view)) return InvalidArgument(where + ": is not UTF-8");
-  out = view;
+  RETORT_RETURN_IF_ERROR(CheckUtf8(ToView(text), where));
+  out = ToView(text);
   return OkStatus();
 }
 

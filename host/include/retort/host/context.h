@@ -76,6 +76,11 @@ RETORT_HOST_API retort_status retort_context_add_static(retort_context* context,
  * Any thread, also a signal handler; NULL is fine. since 1.0 */
 RETORT_HOST_API void retort_cancel(retort_context* context);
 
+/* The plugin that the calling thread is inside of, "reward crash (/path/x.so)", or NULL: for the
+ * message of an application's own handler of SIGSEGV or SIGABRT (the library installs none).
+ * Async-signal-safe; valid until the plugin's call ends. [any] since 1.0 */
+RETORT_HOST_API const char* retort_running_plugin(void);
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif
