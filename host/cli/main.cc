@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "host/cli/command.h"
+#include "host/cli/signals.h"
 #include "retort/host.h"
 
 // How long the compute threads spin between two parallel regions, read by the OpenMP runtime when
@@ -20,6 +21,7 @@ void SpinBriefly() {
 int main(int argc, char** argv) {
   try {
     SpinBriefly();
+    retort::cli::NamePluginsThatCrash();
     return retort::cli::Main({argv + 1, argv + argc});
   } catch (const boost::program_options::error& e) {
     std::fprintf(stderr, "retort: %s\nTry `retort --help`.\n", e.what());

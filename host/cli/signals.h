@@ -1,4 +1,5 @@
-// SIGINT and SIGTERM ask the running command to stop cleanly; a second SIGINT kills.
+// SIGINT and SIGTERM ask the running command to stop cleanly; a second SIGINT kills. A crash inside
+// a plugin is told by its name.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -17,5 +18,9 @@ class SignalScope {
 
   static bool interrupted();  // by a signal, since the first scope
 };
+
+// From here on a crash (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT) inside a plugin names it on
+// standard error before the process dies of the same signal.
+void NamePluginsThatCrash();
 
 }  // namespace retort::cli

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace {
@@ -231,6 +232,22 @@ TEST(CliProgress, ABarOnATerminalAndNothingOfItOtherwise) {
   silent.Rest();
   EXPECT_EQ(silent.ErrorText(), "");
   EXPECT_EQ(silent.Wait(), 0);
+}
+
+// In this process, since the entry asks for it: the program dies of what the plugin did, by name.
+TEST(CliCrash, ThePluginIsNamedAndTheSignalKept) {
+  const std::string samples = "{\"prompt\": \"p\", \"completion\": \"poison\"}\n";
+  for (const auto& [plugin, signal, name] :
+       {std::tuple{"crash_in_sample", SIGSEGV, "SIGSEGV"}, std::tuple{"aborts", SIGABRT, "SIGABRT"},
+        std::tuple{"overflows_stack", SIGSEGV, "SIGSEGV"}}) {
+    const Ended ended = RunProgram(
+        {"score", "--plugin", std::string(RETORT_BAD_PLUGIN_DIR) + "/" + plugin + ".so", "--reward",
+         std::string(R"({"plugin": ")") + plugin + R"(", "isolate": false})"},
+        samples);
+    EXPECT_EQ(ended.code, 128 + signal) << ended.err;
+    EXPECT_THAT(ended.err, AllOf(HasSubstr(name), HasSubstr(std::string("reward ") + plugin),
+                                 HasSubstr(std::string(plugin) + ".so")));
+  }
 }
 
 }  // namespace
