@@ -29,7 +29,10 @@ class Halving {
       queue_.pop_front();
       const Attempt outcome = hooks_.attempt(range.first, range.n);
       if (outcome == Attempt::kStop) return HalvingEnd::kStopped;
-      if (outcome == Attempt::kGood) continue;
+      if (outcome == Attempt::kGood) {
+        seen_good_ = true;
+        continue;
+      }
       Count(outcome);
       if (range.n == 1) {
         hooks_.mark(range.first, 1, outcome);
@@ -37,7 +40,7 @@ class Halving {
         queue_.push_back({range.first, range.n / 2});
         queue_.push_back({range.first + range.n / 2, range.n - range.n / 2});
       }
-      if (outcome != Attempt::kTooLarge && hooks_.exhausted()) {
+      if (outcome != Attempt::kTooLarge && !seen_good_ && hooks_.exhausted()) {
         const HalvingEnd last_look = Probe();
         if (last_look != HalvingEnd::kDone) return last_look;
       }
@@ -66,7 +69,10 @@ class Halving {
       const uint64_t unit = Spread(i + 1);
       const Attempt outcome = hooks_.attempt(unit, 1);
       if (outcome == Attempt::kStop) return HalvingEnd::kStopped;
-      if (outcome == Attempt::kGood) return HalvingEnd::kDone;
+      if (outcome == Attempt::kGood) {
+        seen_good_ = true;
+        return HalvingEnd::kDone;
+      }
       Count(outcome);
       hooks_.mark(unit, 1, outcome);
       if (spent_) break;
@@ -101,7 +107,7 @@ class Halving {
   const HalvingHooks& hooks_;
   std::deque<Range> queue_;
   uint64_t timeouts_left_ = 0, failures_left_ = 0;
-  bool spent_ = false;
+  bool spent_ = false, seen_good_ = false;
   Attempt why_ = Attempt::kFailed;
 };
 

@@ -39,6 +39,7 @@ class Judging {
                              .exhausted = [&] { return supervisor_.Exhausted(); },
                              .n_probes = supervisor_.max_restarts()};
     const HalvingEnd end = Halve(args_.n_groups, hooks);
+    if (any_good_) supervisor_.NoteGood();
     if (end == HalvingEnd::kOut) supervisor_.GiveUp();
     if (end != HalvingEnd::kStopped) return RETORT_OK;
     return Report(call_, stop_);
@@ -65,7 +66,10 @@ class Judging {
       case Answer::kCancelled:
       case Answer::kOut: break;
       case Answer::kReply:
-        if (answer.good()) return Attempt::kGood;
+        if (answer.good()) {
+          any_good_ = true;
+          return Attempt::kGood;
+        }
         if (!whole && answer.status != RETORT_CANCELLED) {
           Mark(groups);
           return Attempt::kGood;  // the plugin answered: it can't judge these
@@ -101,6 +105,7 @@ class Judging {
   const retort_call* call_;
   const retort_filter_args& args_;
   std::string text_;  // of the last failure
+  bool any_good_ = false;
   Answer stop_;
 };
 

@@ -38,6 +38,7 @@ class Scoring {
         .exhausted = [&] { return supervisor_.Exhausted(); },
         .n_probes = supervisor_.max_restarts()};
     const HalvingEnd end = Halve(n_units, hooks);
+    if (any_good_) supervisor_.NoteGood();
     if (end == HalvingEnd::kOut) supervisor_.GiveUp();
     if (end != HalvingEnd::kStopped) return RETORT_OK;
     return Report(call_, stop_);
@@ -76,7 +77,10 @@ class Scoring {
       case Answer::kCancelled:
       case Answer::kOut: break;
       case Answer::kReply:
-        if (answer.good()) return Attempt::kGood;
+        if (answer.good()) {
+          any_good_ = true;
+          return Attempt::kGood;
+        }
         if (!whole && answer.status != RETORT_CANCELLED) {
           Mark(range, Attempt::kFailed);
           return Attempt::kGood;  // the plugin answered: it has nothing to say about these
@@ -121,6 +125,7 @@ class Scoring {
   const retort_reward_args& args_;
   std::vector<uint64_t> begins_;  // first sample of each unit, then the end
   std::string text_;              // of the last failure
+  bool any_good_ = false;
   Answer stop_;
 };
 
