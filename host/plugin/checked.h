@@ -2,8 +2,8 @@
 // handle instead of the plugin's; each call is guarded against exceptions (of the plugin, and of
 // the callbacks that it is given) and against a second thread, and what the plugin hands out is
 // checked before anybody uses it. Bad output fails the call (or, for one sample of a reward or one
-// record of a source, that one) with a text that says which rule broke. SPDX-License-Identifier:
-// Apache-2.0
+// record of a source, that one) with a text that says which rule broke.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <atomic>

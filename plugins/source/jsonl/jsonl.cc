@@ -176,18 +176,16 @@ class Jsonl {
       return record.SetBad(uid, RETORT_RESOURCE_EXHAUSTED, "",
                            where + ": the line has more than 16 MiB");
     }
-    try {
-      if (fields_.empty()) {
-        if (!host_.Parse(line)->root().is_object()) {
-          throw Failure(RETORT_INVALID_ARGUMENT, "is not a JSON object");
-        }
-        record.Set(uid, line, where);
-      } else {
-        record.Set(uid, Picked(line), where);
-      }
-    } catch (const Failure& e) {
-      record.SetBad(uid, e.code(), line, where + ": " + e.what());
+    const auto failure = retort::sdk::FailureOf(
+        [&] { record.Set(uid, fields_.empty() ? Checked(line) : Picked(line), where); });
+    if (failure) record.SetBad(uid, failure->code(), line, where + ": " + failure->what());
+  }
+
+  std::string Checked(const std::string& line) const {
+    if (!host_.Parse(line)->root().is_object()) {
+      throw Failure(RETORT_INVALID_ARGUMENT, "is not a JSON object");
     }
+    return line;
   }
 
   std::string Picked(const std::string& line) const {

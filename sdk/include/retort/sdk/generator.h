@@ -105,14 +105,14 @@ class GeneratorInstance final : public Instance {
   }
   // True: taken, be it to be refused by an event.
   bool Take(const Call& call, const Request& request) {
-    try {
-      return generator_.Submit(call, request);
-    } catch (const Failure& e) {
-      if (e.code() == RETORT_CANCELLED || e.code() == RETORT_RESOURCE_EXHAUSTED) throw;
-      refused_.push_back(
-          {request.uid(), e.code() == RETORT_OK ? RETORT_INTERNAL : e.code(), e.what()});
-      return true;
-    }
+    bool taken = true;
+    const auto failure = FailureOf([&] { taken = generator_.Submit(call, request); });
+    if (!failure) return taken;
+    const retort_status code = failure->code();
+    if (code == RETORT_CANCELLED || code == RETORT_RESOURCE_EXHAUSTED) throw *failure;
+    refused_.push_back(
+        {request.uid(), code == RETORT_OK ? RETORT_INTERNAL : code, failure->what()});
+    return true;
   }
   // On failure nothing counts as taken, so what was taken before is cancelled.
   static retort_status Submit(retort_instance* p, const retort_call* raw,

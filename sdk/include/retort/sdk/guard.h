@@ -6,6 +6,7 @@
 
 #include <exception>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +64,17 @@ auto Attempt(Fn&& fn, OnFailure&& on_failure) -> decltype(fn()) {
   } catch (const Failure& e) {
     if (e.code() == RETORT_CANCELLED || e.code() == RETORT_RESOURCE_EXHAUSTED) throw;
     return std::forward<OnFailure>(on_failure)(std::string_view(e.what()));
+  }
+}
+
+// The Failure that fn ends with, or nothing.
+template <class Fn>
+std::optional<Failure> FailureOf(Fn&& fn) {
+  try {
+    std::forward<Fn>(fn)();
+    return std::nullopt;
+  } catch (const Failure& e) {
+    return e;
   }
 }
 
