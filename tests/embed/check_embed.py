@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-FLAGS = "-Wall -Wextra -Wconversion -Wshadow -Werror"
+FLAGS = "-Wall -Wextra -Werror"
 SAMPLES = """\
 {"prompt": "Why?", "completion": "Because it rains, so take a coat."}
 {"prompt": "Why?", "completion": "No reason."}
@@ -33,7 +33,7 @@ def build(cmake, repository, folder, prefix, example):
     source = folder / example  # a copy: nothing of the repository is within reach by accident
     shutil.copytree(repository / "examples" / example, source)
     run(cmake, "-G", "Ninja", "-S", source, "-B", source / "build", f"-DCMAKE_PREFIX_PATH={prefix}",
-        "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_C_FLAGS={FLAGS}", f"-DCMAKE_CXX_FLAGS={FLAGS}")
+        "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_C_FLAGS={FLAGS}", f"-DCMAKE_CXX_FLAGS={FLAGS} -Wconversion -Wshadow")
     run(cmake, "--build", source / "build")
     return source / "build"
 
@@ -50,6 +50,7 @@ def compare(name, text, golden, write):
 
 def main():
     repository, build_dir, cmake = (pathlib.Path(a) for a in sys.argv[1:4])
+    repository, build_dir = repository.resolve(), build_dir.resolve()
     write = "--write" in sys.argv
     goldens = repository / "tests/embed/golden"
     fixtures = repository / "tests/fixtures"
