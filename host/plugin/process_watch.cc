@@ -45,7 +45,8 @@ int FileModeMask() {
 }
 
 bool SameHandler(const struct sigaction& a, const struct sigaction& b) {
-  return a.sa_handler == b.sa_handler && a.sa_flags == b.sa_flags;
+  constexpr int kRestorer = 0x04000000;  // libc's own: set once a handler was set
+  return a.sa_handler == b.sa_handler && (a.sa_flags & ~kRestorer) == (b.sa_flags & ~kRestorer);
 }
 
 bool IsOpen(int fd) { return fcntl(fd, F_GETFD) != -1; }
