@@ -94,9 +94,11 @@ static const retort_descriptor* describe(uint32_t index) {
 static retort_status create(const retort_host* host, const retort_call* call, const char* kind,
                             const char* id, retort_str config, retort_instance** out) {
   (void)host;
-  (void)kind;
-  (void)id;
   (void)config;
+  if (strcmp(kind, BAD_KIND) != 0 || strcmp(id, BAD_ID) != 0) {
+    call->error(call->ctx, RETORT_NOT_FOUND, (retort_str){"no such plugin", 14});
+    return RETORT_NOT_FOUND;
+  }
 #ifdef BAD_CREATE
   const char* why = "/x: this plugin never likes its config";
   call->error(call->ctx, RETORT_INVALID_ARGUMENT, (retort_str){why, strlen(why)});

@@ -52,8 +52,12 @@ const retort_descriptor* Describe(uint32_t index) {
 #endif
   return index == 0 ? &kDescriptor : nullptr;
 }
-retort_status Create(const retort_host*, const retort_call*, const char*, const char*, retort_str,
-                     retort_instance** out) {
+retort_status Create(const retort_host*, const retort_call* call, const char* kind, const char* id,
+                     retort_str, retort_instance** out) {
+  if (std::strcmp(kind, "reward") != 0 || std::strcmp(id, "throws") != 0) {
+    call->error(call->ctx, RETORT_NOT_FOUND, retort_str{"no such plugin", 14});
+    return RETORT_NOT_FOUND;
+  }
 #ifdef BAD_CREATE
   throw 42;
 #else

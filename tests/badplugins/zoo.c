@@ -107,9 +107,13 @@ DEED leaks(const struct place* p) {
   (void)p;
   for (size_t i = 0; block != NULL && i < n; i += 1 << 20) block[i] = 1;
 }
-DEED frees_host_memory(const struct place* p) { free((void*)(uintptr_t)p->rewards->samples); }
+DEED frees_host_memory(const struct place* p) {
+  void* volatile block = (void*)(uintptr_t)p->rewards->samples;
+  free(block);
+  free(block);
+}
 DEED overruns(const struct place* p) {
-  for (uint64_t i = 0; i < 4096; ++i) p->rewards->score[p->rewards->n + i] = 7;
+  for (uint64_t i = 0; i < (uint64_t)1 << 24; ++i) p->rewards->score[p->rewards->n + i] = 7;
 }
 DEED info_out_of_range(const struct place* p) {
   p->rewards->info(p->rewards->info_ctx, p->rewards->n, (retort_str){"{}", 2});
@@ -331,7 +335,7 @@ static retort_status init(const char* path) {
 
 static uint32_t count(void) { return 1; }
 
-static const retort_descriptor* describe(uint32_t index) {
+static const retort_descriptor* describe_only(uint32_t index) {
   static const retort_descriptor descriptor = {sizeof(retort_descriptor),
                                                0,
 #ifdef ZOO_FILTER
@@ -343,15 +347,20 @@ static const retort_descriptor* describe(uint32_t index) {
                                                "1.0.0",
                                                "a plugin that misbehaves",
                                                SCHEMA};
-  if (ZOO_AT == AT_DESCRIBE) act(&(struct place){0});
   return index == 0 ? &descriptor : NULL;
+}
+static const retort_descriptor* describe(uint32_t index) {
+  if (ZOO_AT == AT_DESCRIBE) act(&(struct place){0});
+  return describe_only(index);
 }
 
 static retort_status create(const retort_host* host, const retort_call* call, const char* kind,
                             const char* id, retort_str config, retort_instance** out) {
   (void)host;
-  (void)kind;
-  (void)id;
+  if (strcmp(kind, describe_only(0)->kind) != 0 || strcmp(id, ZOO_ID) != 0) {
+    call->error(call->ctx, RETORT_NOT_FOUND, (retort_str){"no such plugin", 14});
+    return RETORT_NOT_FOUND;
+  }
   if (ZOO_AT == AT_CREATE) act(&(struct place){.call = call});
   retort_instance* self = calloc(1, sizeof *self);
   if (self == NULL) return RETORT_RESOURCE_EXHAUSTED;
