@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Every header of abi/ compiles alone in each language it promises, without padding or warnings;
-every header of sdk/ compiles alone as C++20.
+"""Every header of abi/ and host/include/ compiles alone in each language it promises, without padding
+or warnings; every header of sdk/ compiles alone as C++20.
 
 Usage: check_headers.py REPOSITORY [CC] [CXX]
 SPDX-License-Identifier: Apache-2.0
@@ -24,10 +24,11 @@ def compile_alone(compilers, include, header, language, standard, flags):
 
 
 def jobs(root):
-    abi, sdk = root / "abi/include", root / "sdk/include"
-    for path in sorted(abi.rglob("*.h")):
-        for language, standard in LANGUAGES:
-            yield [abi], path.relative_to(abi), language, standard, STRICT
+    abi, sdk, host = root / "abi/include", root / "sdk/include", root / "host/include"
+    for include in (abi, host):
+        for path in sorted(include.rglob("*.h")):
+            for language, standard in LANGUAGES:
+                yield [include, abi], path.relative_to(include), language, standard, STRICT
     for path in sorted(sdk.rglob("*.h")):
         yield [abi, sdk], path.relative_to(sdk), "c++", "c++20", ["-Wall", "-Wextra", "-Wshadow", "-Werror"]
 
