@@ -38,6 +38,12 @@ def build(cmake, repository, folder, prefix, example):
     return source / "build"
 
 
+def check_pkg_config(repository, folder, prefix):
+    env = {**os.environ, "PKG_CONFIG_PATH": str(next(prefix.rglob("pkgconfig")))}
+    flags = run("pkg-config", "--cflags", "--libs", "retort-host", env=env).split()
+    run("cc", "-std=c11", repository / "examples/embed_c/embed_c.c", *flags, "-o", folder / "by_pkg_config")
+
+
 def compare(name, text, golden, write):
     if write:
         golden.write_text(text)
@@ -62,6 +68,7 @@ def main():
             run(cmake, "--install", build_dir, "--component", component, "--prefix", prefix)
         plugin = build(cmake, repository, folder, prefix, "reward_c") / "libmentions.so"
         program = build(cmake, repository, folder, prefix, "embed_c") / "embed_c"
+        check_pkg_config(repository, folder, prefix)
         (folder / "samples.jsonl").write_text(SAMPLES)
         printed = run(program, plugin, ENTRIES, folder / "samples.jsonl", fixtures / "llama",
                       "What is 17 * 3?", env=clean, cwd=folder)
