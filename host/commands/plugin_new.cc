@@ -12,20 +12,10 @@
 
 #include "core/io/filesystem.h"
 #include "host/commands/command.h"
+#include "host/commands/plugin_templates.h"
 
 namespace retort::host {
 namespace {
-
-struct Template {
-  const char* name;  // below sdk/templates
-  std::string_view text;
-  template <size_t n>
-  constexpr Template(const char* its_name, const char (&bytes)[n])
-      : name(its_name), text(bytes, n - 1) {}
-};
-constexpr Template kTemplates[] = {
-#include "plugin_templates.inc"
-};
 
 // The command's word for a kind, the kind of the ABI, and how class names end.
 struct PluginKind {
@@ -123,7 +113,7 @@ Result<std::string> Fill(std::string_view text, const Words& words) {
 }
 
 Result<std::string> FillTemplate(const std::string& name, const Words& words) {
-  for (const Template& candidate : kTemplates) {
+  for (const PluginTemplate& candidate : PluginTemplates()) {
     if (name == candidate.name) return Fill(candidate.text, words);
   }
   return Internal("there is no template " + name);
@@ -147,6 +137,7 @@ Result<Words> WordsOf(const Project& project) {
   for (const auto& [word, file] : {std::pair{"ABOUT", "about"}, std::pair{"USE", "use"}}) {
     const std::string name = std::string(project.kind->name) + "/" + file + ".md.in";
     RETORT_ASSIGN_OR_RETURN(std::string text, FillTemplate(name, words));
+    text.erase(0, text.find('\n') + 1);  // its SPDX line: the README has one
     while (text.ends_with('\n')) text.pop_back();
     words[word] = text;
   }

@@ -1,5 +1,5 @@
-# Writes OUTPUT, a C++ table of the texts under FOLDER: {"reward/c/plugin.in", "..."}.
-#   cmake -DFOLDER=sdk/templates -DOUTPUT=templates.inc -P embed_templates.cmake
+# Writes OUTPUT, a C++ source with the texts under FOLDER as the table of HEADER.
+#   cmake -DFOLDER=sdk/templates -DHEADER=host/commands/plugin_templates.h -DOUTPUT=x.cc -P THIS
 # SPDX-License-Identifier: Apache-2.0
 file(GLOB_RECURSE names RELATIVE ${FOLDER} ${FOLDER}/*.in)
 list(SORT names)
@@ -13,5 +13,6 @@ foreach(name ${names})
   string(REGEX REPLACE "(${dots})" "\\1\"\n\"" bytes "${bytes}")
   string(APPEND table "{\"${name}\",\n\"${bytes}\"},\n")
 endforeach()
-file(WRITE ${OUTPUT}.new "${table}")
-file(RENAME ${OUTPUT}.new ${OUTPUT})
+file(WRITE ${OUTPUT} "#include \"${HEADER}\"\nnamespace retort::host {
+namespace {\nconstexpr PluginTemplate kTemplates[] = {\n${table}};\n}
+std::span<const PluginTemplate> PluginTemplates() { return kTemplates; }\n}\n")

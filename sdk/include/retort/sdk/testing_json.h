@@ -320,15 +320,15 @@ static inline int retort_test_json_value_at(retort_test_parser* p, int* opened) 
     p->json->nodes[index].end = p->at;
     return 1;
   }
+  if (p->depth == RETORT_TEST_JSON_MAX_DEPTH) {
+    return retort_test_json_fail(p, RETORT_RESOURCE_EXHAUSTED, "nested too deeply");
+  }
   p->json->nodes[index].value.type = c == '{' ? RETORT_JSON_OBJECT : RETORT_JSON_ARRAY;
   ++p->at;
   retort_test_json_space(p);
   if (retort_test_json_peek(p) == (c == '{' ? '}' : ']')) {
     p->json->nodes[index].end = ++p->at;
     return 1;
-  }
-  if (p->depth == RETORT_TEST_JSON_MAX_DEPTH) {
-    return retort_test_json_fail(p, RETORT_RESOURCE_EXHAUSTED, "nested too deeply");
   }
   p->stack[p->depth++] = index;
   *opened = 1;

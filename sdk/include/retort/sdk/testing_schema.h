@@ -145,7 +145,7 @@ static inline retort_status retort_test_fill(const char* schema, const char* con
   retort_status status = retort_test_json_parse(NULL, a, &schema_json, why);
   if (status == RETORT_OK) status = retort_test_json_parse(NULL, b, &config_json, why);
   if (status != RETORT_OK) {
-    snprintf(error, n_error, "%s: %s", schema_json ? "config" : "config schema", why);
+    snprintf(error, n_error, "%s: %.200s", schema_json ? "config" : "config schema", why);
   } else {
     f.schema = (retort_test_json*)schema_json;
     f.config = (retort_test_json*)config_json;
