@@ -1,5 +1,7 @@
 // Rules of filters: their decisions, and the state of their observe passes.
 // SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
 #include <array>
 #include <thread>
 #include <utility>
@@ -15,6 +17,8 @@ namespace {
 constexpr size_t kGroups = 9, kGroupSize = 4;
 constexpr double kCancelSeconds = 2;  // the ABI says 10 ms; machines are busy
 constexpr int kConcurrentCalls = 20;
+constexpr int64_t kSecondStep = 8;
+constexpr useconds_t kLateMicroseconds = 50'000;  // for threads that call back late
 
 Finding SameOrFail(const std::string& difference, const char* when) {
   return difference.empty() ? Finding::Pass()
@@ -155,6 +159,20 @@ Finding OnThreads(const Subject& subject) {
   for (std::thread& thread : threads) thread.join();
   for (const Status& result : results) RETORT_FAIL_IF_ERROR(result);
   return Finding::Pass();
+}
+
+// Two calls, the first still there: nothing may reach it after it has returned.
+Finding OldCalls(const Subject& subject) {
+  RETORT_FIND(const FilterProbe filter, FilterProbe::Make(subject));
+  const std::vector<CheckGroup> groups = OrdinaryGroups(subject, 2, 2);
+  RETORT_FAIL_IF_ERROR(filter.Everything(groups).status());
+  RawCall first, second;
+  RETORT_FAIL_IF_ERROR(filter.Judge(groups, first).status());
+  second.raw().step = kSecondStep;
+  RETORT_FAIL_IF_ERROR(filter.Judge(groups, second).status());
+  usleep(kLateMicroseconds);
+  RETORT_FAIL_IF_ERROR(first.EndFailed(RETORT_OK, "the first call"));
+  return Finding::Of(second.EndFailed(RETORT_OK, "the second call"));
 }
 
 Finding Flags(const Subject& subject) {
@@ -317,6 +335,8 @@ constexpr Rule kRules[] = {
      "guard what the instance shares, or leave CONCURRENT out", OnThreads<2>},
     {"filter.other_thread", "R8", "a call from another thread than create's decides the same",
      "keep no thread-local state", OnThreads<1>},
+    {"filter.old_calls", "R6", "a call's callbacks are not used after it has returned",
+     "keep no pointer of a call, and have your threads done when judge returns", OldCalls},
     {"filter.flags", "R4", "the table's flags are those of the header",
      "set only RETORT_FILTER_* flags", Flags},
     {"filter.merge_order", "R9", "saved shards merge to the same in any order and grouping",

@@ -13,6 +13,7 @@
 #include "host/check/rule.h"
 #include "host/check/texts.h"
 #include "host/check/use.h"
+#include "host/plugin/registry.h"
 #include "retort/abi/draft/family.h"
 #include "retort/abi/draft/generator.h"
 #include "retort/abi/draft/loss.h"
@@ -27,6 +28,7 @@ namespace {
 
 constexpr double kDestroySeconds = 2;
 constexpr double kSettleSeconds = 1;
+constexpr uint64_t kWarmHeapBytes = uint64_t{1} << 30;  // that first uses may keep, for good
 constexpr double kBudgetSeconds = 8;  // of rules that repeat: fewer rounds for slow plugins
 
 // Its work fails: that is instance.use's to report, other rules have nothing to look at.
@@ -75,6 +77,17 @@ Finding Interfaces(const Subject& subject) {
     return Finding::Fail("it has no interface " + ids);
   }
   return Finding::Fail("no kind \"" + subject.kind + "\" is known");
+}
+
+// Through the registry and its checked wrapper: whatever a host refuses is refused here.
+Finding Accepted(const Subject& subject) {
+  PluginRegistry registry;
+  if (!registry.LoadFile(subject.path).ok()) {
+    return Finding::Skip("no host loads the library, see library.load");
+  }
+  const RngKey key = RootKey(subject.seed, "check");
+  return Finding::Of(
+      registry.Create(subject.kind, subject.id, subject.config, {key.hi, key.lo}).status());
 }
 
 // The host's words: these are refused before any library code runs.
@@ -214,10 +227,19 @@ Finding CreateMany(const Subject& subject) {
 
 Finding UseMany(const Subject& subject) {
   const Stopwatch watch;
+  const ProcessCounts start = ProcessCounts::Now();
   ProcessCounts warm;
   int64_t i = 0, n = 0;
   for (; i < 200 && (i < 10 || watch.Seconds() < kBudgetSeconds); ++i) {
-    if (i == 5) warm = ProcessCounts::Now();
+    if (i == 5) {
+      warm = ProcessCounts::Now();
+      // A leak so large that memory ends at once would show no growth later.
+      if (warm.heap_bytes > start.heap_bytes + kWarmHeapBytes) {
+        return Finding::Fail("the heap grew by " +
+                             std::to_string((warm.heap_bytes - start.heap_bytes) >> 20) +
+                             " MiB over the first 5 times");
+      }
+    }
     if (!UseOnce(subject).ok()) return NoWork();
     n = i + 1 - 5;
   }
@@ -300,6 +322,8 @@ constexpr Rule kRules[] = {
     {"instance.interface", "R2", "has its kind's table, always the same; NULL for unknown ids",
      "compare the whole id in get_interface, and return a static or instance-owned table",
      Interfaces},
+    {"instance.accepted", "R2", "a host accepts it: tables of full size, no NULL function",
+     "set struct_size to the table's size and fill every function that the kind needs", Accepted},
     {"instance.schema", "R5", "the config schema is valid and its defaults fit it",
      "use only the keywords of docs/abi.md, and defaults within their own limits", Schema, true},
     {"instance.bad_config", "R7",

@@ -22,6 +22,7 @@ namespace retort::host::check {
 namespace {
 
 constexpr double kScanSeconds = 0.1;
+constexpr const char* kNotLoaded = "it can't be loaded, see library.load";
 
 Result<ElfSummary> ReadSummary(const Subject& subject) {
   RETORT_ASSIGN_OR_RETURN(const io::MappedFile file, io::MappedFile::Open(subject.path));
@@ -72,8 +73,9 @@ Finding Loads(const Subject& subject) {
 
 Finding StateKept(const Subject& subject) {
   const ProcessState before = ProcessState::Now();
-  RETORT_FIND(const LoadedLibrary library, OpenLibrary(subject.path));
-  for (uint32_t i = 0; i < library.entry->count(); ++i) library.entry->describe(i);
+  const Result<LoadedLibrary> library = OpenLibrary(subject.path);
+  if (!library.ok()) return Finding::Skip(kNotLoaded);
+  for (uint32_t i = 0; i < library->entry->count(); ++i) library->entry->describe(i);
   const ProcessState after = ProcessState::Now();
   for (const std::string& difference :
        {Difference("locale", before.locale, after.locale),
@@ -90,16 +92,18 @@ Finding StateKept(const Subject& subject) {
 
 Finding Quiet(const Subject& subject) {
   OutputCapture capture;
-  RETORT_FIND(const LoadedLibrary library, OpenLibrary(subject.path));
-  for (uint32_t i = 0; i < library.entry->count(); ++i) library.entry->describe(i);
+  const Result<LoadedLibrary> library = OpenLibrary(subject.path);
+  if (!library.ok()) return Finding::Skip(kNotLoaded);
+  for (uint32_t i = 0; i < library->entry->count(); ++i) library->entry->describe(i);
   const std::string text = capture.Finish();
   return text.empty() ? Finding::Pass() : Finding::Fail("loading and init wrote " + Quoted(text));
 }
 
 Finding NoThreads(const Subject& subject) {
   const int64_t before = ProcessCounts::Now().threads;
-  RETORT_FIND(const LoadedLibrary library, OpenLibrary(subject.path));
-  for (uint32_t i = 0; i < library.entry->count(); ++i) library.entry->describe(i);
+  const Result<LoadedLibrary> library = OpenLibrary(subject.path);
+  if (!library.ok()) return Finding::Skip(kNotLoaded);
+  for (uint32_t i = 0; i < library->entry->count(); ++i) library->entry->describe(i);
   const int64_t after = ProcessCounts::Now().threads;
   if (after == before) return Finding::Pass();
   return Finding::Fail("after init there are " + std::to_string(after) + " threads, before " +

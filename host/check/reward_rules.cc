@@ -1,6 +1,6 @@
 // Rules of rewards and their answer classes.
 // SPDX-License-Identifier: Apache-2.0
-#include <pthread.h>
+#include <unistd.h>
 
 #include <map>
 #include <numeric>
@@ -19,6 +19,8 @@ namespace {
 constexpr size_t kGroups = 8, kGroupSize = 4;
 constexpr double kCancelSeconds = 2;  // the ABI says 10 ms; machines are busy
 constexpr int kConcurrentCalls = 20;
+constexpr int64_t kSecondStep = 8;
+constexpr useconds_t kLateMicroseconds = 50'000;  // for threads that call back late
 constexpr const char* kUniqueWrites =
     "write score[i] and status[i] for i < n only, report only "
     "such samples, and change no input";
@@ -190,6 +192,19 @@ Finding OtherThread(const Subject& subject) {
   return Finding::Of(Scorer(reward, groups, expected).Join());
 }
 
+// Two calls, the first still there: nothing may reach it after it has returned.
+Finding OldCalls(const Subject& subject) {
+  RETORT_FIND(const RewardProbe reward, RewardProbe::Make(subject));
+  const std::vector<CheckGroup> groups = OrdinaryGroups(subject, 2, 2);
+  RawCall first, second;
+  RETORT_FAIL_IF_ERROR(reward.Score(groups, first).status());
+  second.raw().step = kSecondStep;
+  RETORT_FAIL_IF_ERROR(reward.Score(groups, second).status());
+  usleep(kLateMicroseconds);
+  RETORT_FAIL_IF_ERROR(first.EndFailed(RETORT_OK, "the first call"));
+  return Finding::Of(second.EndFailed(RETORT_OK, "the second call"));
+}
+
 Finding Flags(const Subject& subject) {
   RETORT_FIND(const RewardProbe reward, RewardProbe::Make(subject));
   constexpr uint32_t kKnown = RETORT_REWARD_CONCURRENT | RETORT_REWARD_NEEDS_IDS |
@@ -282,6 +297,8 @@ constexpr Rule kRules[] = {
      "guard what the instance shares, or leave CONCURRENT out", Concurrent},
     {"reward.other_thread", "R8", "a call from another thread than create's scores the same",
      "keep no thread-local state", OtherThread},
+    {"reward.old_calls", "R6", "a call's callbacks are not used after it has returned",
+     "keep no pointer of a call, and have your threads done when score returns", OldCalls},
     {"reward.flags", "R4", "the table's flags are those of the header",
      "set only RETORT_REWARD_* flags", Flags},
     {"reward.answers", "R6", "answer classes: -1 or the first sample of the class",

@@ -103,6 +103,7 @@ retort_status Filter::Judge(retort_instance* raw, const retort_call* call,
   const retort_status refusal = Refusal(self, call, args);
   if (refusal != RETORT_OK) return refusal;
   if (args->n_groups == kWholeBatch) ++self.n_judged;
+  UseOldCall(self, call);
   ++self.n_inside;
   if (self.Is("filter.concurrent")) usleep(2000);
   const bool drop_all = DropsAll(self, args);

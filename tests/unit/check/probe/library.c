@@ -63,11 +63,18 @@ static retort_status init(const char* path) {
   return RETORT_OK;
 }
 
+#ifdef LIBRARY_SCHEMA
+#define SCHEMA \
+  "{\"type\": \"object\", \"properties\": {\"n\": {\"type\": \"integer\", \"default\": \"x\"}}}"
+#else
+#define SCHEMA NULL
+#endif
+
 static uint32_t count(void) { return 1; }
 
 static const retort_descriptor* describe(uint32_t index) {
   static retort_descriptor descriptor = {
-      sizeof(retort_descriptor), 0, "reward", "one", "1.0.0", "scores 1", NULL};
+      sizeof(retort_descriptor), 0, "reward", "one", "1.0.0", "scores 1", SCHEMA};
 #ifdef LIBRARY_DESCRIPTOR
   descriptor.summary = "";
 #endif

@@ -46,6 +46,10 @@ const T& At(const T* first, uint64_t stride, uint64_t i) {
   return *reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) + i * stride);
 }
 
+// With the deed "<kind>.old_calls": logs through the first call that it has seen, in a call of the
+// step that the rule's second call has.
+void UseOldCall(const Instance& self, const retort_call* call);
+
 // What is odd about a text, named as the rules that make it; "" if nothing.
 std::string_view OddityOf(const retort_sample& sample);
 // Writes all, or (`once`) ignores that the sink takes less.

@@ -25,7 +25,8 @@ double shared_weight = 0;  // "instance.two": of whoever was created last
 struct Reward : Instance {
   explicit Reward(const std::string& id) : Instance(id), created(n_created) {
     if (Is("instance.two")) shared_weight = 5;
-    table = {sizeof(retort_reward_v1), Flags(), 0, Score};
+    const bool is_small = Is("instance.accepted");
+    table = {is_small ? 4U : static_cast<uint32_t>(sizeof(retort_reward_v1)), Flags(), 0, Score};
   }
   ~Reward() override {
     if (Is("instance.two")) shared_weight = 0;
@@ -133,6 +134,7 @@ retort_status Reward::Score(retort_instance* raw, const retort_call* call,
   }
   if (self.Is("instance.use_many")) Leak(5000);
   ChangeProcess(self);
+  UseOldCall(self, call);
   const retort_status refusal = Refusal(self, call, args);
   if (refusal != RETORT_OK) return refusal;
   ++self.n_inside;
