@@ -91,8 +91,9 @@ Status CheckShapes(const OpShapesCopy& shapes, const OpLayout& layout, int64_t r
 void AddLayouts(int64_t width, std::vector<OpLayout>* all) {
   using Shapes = std::vector<std::vector<int64_t>>;
   const int64_t w = width;
-  const Shapes params[] = {{},    {{w}},    {{w, w}}, {{w}, {w}}, {{w, w}, {w}}, {{w, w}, {w, w}},
-                           {{1}}, {{4, w}}, {{w, 4}}};
+  const Shapes params[] = {
+      {},         {{w}},    {{w, w}}, {{w}, {w}}, {{w, w}, {w}}, {{w, w}, {w, w}}, {{1}},
+      {{1}, {1}}, {{4, w}}, {{w, 4}}, {{w, 3}},   {{3, w}},      {{w, 4}, {w}}};
   for (const Shapes& more : params) {
     for (size_t n_values = 1; n_values <= 4; ++n_values) {
       for (uint32_t n_out = 1; n_out <= 3; ++n_out) {

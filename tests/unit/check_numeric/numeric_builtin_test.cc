@@ -30,6 +30,20 @@ TEST(NumericBuiltins, SftIsNoSequenceLoss) {
   }
 }
 
+TEST(NumericBuiltins, GrpoKeepsTheRulesOfSequenceLosses) {
+  for (const char* config :
+       {"{}", R"({"loss_type": "grpo", "beta": 0.04, "entropy_coef": 0.01})",
+        R"({"loss_type": "bnpo", "epsilon_high": 0.28, "delta": 2})", R"({"loss_type": "dr_grpo"})",
+        R"({"importance_sampling_level": "sequence", "beta": 0.1})"}) {
+    SCOPED_TRACE(config);
+    ExpectPasses(SequenceLossRules(), BuiltinSubject("loss", "grpo", config));
+  }
+}
+
+TEST(NumericBuiltins, XieluKeepsTheRulesOfOps) {
+  ExpectPasses(OpRules(), BuiltinSubject("op", "xielu", "{}"), {"op.decode", "op.inplace"});
+}
+
 TEST(NumericBuiltins, AdamWKeepsTheRulesOfOptimizers) {
   ExpectPasses(OptimizerRules(), BuiltinSubject("optimizer", "adamw", "{}"), {"optimizer.load"});
 }
