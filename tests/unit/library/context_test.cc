@@ -1,5 +1,7 @@
 // Contexts: settings, errors, plugins from files and linked in, one call at a time.
 // SPDX-License-Identifier: Apache-2.0
+#include <malloc.h>
+
 #include <thread>
 
 #include "tests/unit/library/host_api.h"
@@ -218,7 +220,7 @@ TEST(Context, ACallbackMayDestroyWhatItRunsIn) {
   EXPECT_EQ(retort_model_generate(state.model.get(), &args), RETORT_OK);
 }
 
-// What 100 contexts leave behind: no descriptor, and no library mapped more than once.
+// What 100 contexts leave behind: no descriptor, no thread, no memory, no library mapped anew.
 TEST(Context, AHundredContextsLeakNothing) {
   const auto count = [](const char* folder) {
     return std::distance(std::filesystem::directory_iterator(folder), {});
@@ -236,10 +238,19 @@ TEST(Context, AHundredContextsLeakNothing) {
   once();
   const auto files = count("/proc/self/fd"), threads = count("/proc/self/task"),
              mappings = count("/proc/self/map_files");
+  const auto bytes = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const size_t before = bytes();
   for (int i = 0; i < 100; ++i) once();
   EXPECT_EQ(count("/proc/self/fd"), files);
   EXPECT_EQ(count("/proc/self/task"), threads);
   EXPECT_LE(count("/proc/self/map_files"), mappings + 2);  // file mappings; the allocator has none
+  EXPECT_LT(bytes(), before + (size_t{1} << 20));          // less than 10 kB for each
+  RecordProperty(
+      "bytes_per_context",
+      std::to_string((static_cast<int64_t>(bytes()) - static_cast<int64_t>(before)) / 100));
 }
 
 }  // namespace
