@@ -227,12 +227,16 @@ Finding Empty(const Subject& subject) {
                         });
 }
 
-// Both halves have the same counts, so that means over micro-batches add up too.
+// Both halves have the same counts and policy weights, so that means over micro-batches add up too.
 Finding Parts(const Subject& subject) {
   return OnSequenceLoss(
       subject, [&](const SequenceLoss& loss, const retort_loss_spec& spec) -> Finding {
         Rng rng = subject.Random("sequence_loss.parts");
         SequenceBatch whole(spec, {7, 12, 3, 9, 7, 12, 3, 9}, AllInputs(spec), Elem::kF32, &rng);
+        if (auto& weight = whole.Side(RETORT_SEQUENCE_POLICY_WEIGHT); weight.has_value()) {
+          const int64_t half = weight->size() / 2;
+          for (int64_t t = 0; t < half; ++t) weight->Set(half + t, weight->At(t));
+        }
         SequenceBatch halves[] = {whole.Sequences(0, 4), whole.Sequences(4, 8)};
         RETORT_FAIL_IF_ERROR(loss.Run(&whole));
         SequenceBatch joined = whole;
