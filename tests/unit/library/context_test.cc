@@ -56,22 +56,27 @@ TEST(Context, ErrorsStayUntilTheNextCall) {
   EXPECT_STREQ(retort_status_name(999), "UNKNOWN");
 }
 
-TEST(Context, PluginsSeeTheEmbeddersName) {
+// In this process and in a worker.
+class PlacedTest : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Context, PlacedTest,
+                         testing::Values(R"({"plugin": "teller", "isolate": false})", "teller"));
+
+TEST_P(PlacedTest, PluginsSeeTheEmbeddersName) {
   auto options = Sized<retort_context_options>();
   options.host_name = retort_text("my app");
   options.host_version = retort_text("3.2");
   const Context context = NewContext(options);
   EXPECT_RETORT_OK(context, retort_context_load_plugin(context.get(), retort_text(RETORT_TELLER)));
-  const RewardHandle chain = NewRewards(context, R"({"plugin": "teller", "isolate": false})");
+  const RewardHandle chain = NewRewards(context, GetParam());
   const retort_sample sample = Sample("p", "four", nullptr, 0);
   auto table = Sized<retort_score_table>();
   EXPECT_RETORT_OK(context,
                    retort_reward_chain_score(chain.get(), &sample, sizeof sample, 1, &table));
-  EXPECT_EQ(table.scores[0], 4);
+  EXPECT_EQ(table.scores[0], 4) << Text(table.error[0]);
   EXPECT_EQ(Text(table.info[0]), R"({"host":"my app","version":"3.2"})");
 }
 
-TEST(Context, LogLinesOfPluginsArriveByLevel) {
+TEST_P(PlacedTest, LogLinesOfPluginsArriveByLevel) {
   std::vector<std::string> told;
   auto options = Sized<retort_context_options>();
   options.log_ctx = &told;
@@ -83,7 +88,7 @@ TEST(Context, LogLinesOfPluginsArriveByLevel) {
     const Context context = NewContext(options);
     EXPECT_RETORT_OK(context,
                      retort_context_load_plugin(context.get(), retort_text(RETORT_TELLER)));
-    const RewardHandle chain = NewRewards(context, R"({"plugin": "teller", "isolate": false})");
+    const RewardHandle chain = NewRewards(context, GetParam());
     const retort_sample sample = Sample("p", "c", nullptr, 0);
     auto table = Sized<retort_score_table>();
     EXPECT_RETORT_OK(context,

@@ -26,7 +26,8 @@ std::string DoEverything(const std::string& output, int32_t n_threads) {
   std::string told;
   EXPECT_RETORT_OK(context, retort_context_load_plugin(context.get(), retort_text(RETORT_TELLER)));
   const RewardHandle chain =
-      NewRewards(context, R"([{"plugin": "teller", "isolate": false}, "number_match"])");
+      NewRewards(context, R"([{"plugin": "teller", "isolate": false}, "number_match",
+                              {"plugin": "teller", "name": "isolated", "isolate": true}])");
   const Model model = OpenModel(context, Fixture("qwen3"));
   for (int round = 0; round < 3; ++round) {
     std::vector<retort_sample> samples;
@@ -34,6 +35,7 @@ std::string DoEverything(const std::string& output, int32_t n_threads) {
     auto table = Sized<retort_score_table>();
     EXPECT_RETORT_OK(context, retort_reward_chain_score(chain.get(), samples.data(),
                                                         sizeof(retort_sample), 200, &table));
+    EXPECT_EQ(table.status[2], RETORT_SCORE_OK) << Text(table.error[2]);
     for (uint64_t i = 0; i < 200; ++i) told += std::to_string(table.reward[i]) + " ";
     int32_t ids[64] = {};
     uint64_t n = 0;
