@@ -210,6 +210,14 @@ Status FilterChain::Finish() const {
   return OkStatus();
 }
 
+std::vector<RewardCounts> FilterChain::reward_counts() const {
+  std::vector<RewardCounts> out;
+  for (const Entry& entry : entries_) {
+    for (RewardCounts& counts : entry.rewards.counts()) out.push_back(std::move(counts));
+  }
+  return out;
+}
+
 std::vector<FilterCounts> FilterChain::counts() const {
   std::vector<FilterCounts> out;
   for (const Entry& entry : entries_) out.push_back(entry.counts);

@@ -62,6 +62,7 @@ class FilterChain {
   Result<FilterOutcome> Run(std::vector<data::Sample> samples, const ChainCall& call);
   Status Finish() const;  // the fuses once more, at the end of a stage
   std::vector<FilterCounts> counts() const;
+  std::vector<RewardCounts> reward_counts() const;  // of all entries' "rewards"
 
   struct Entry {
     std::string name;

@@ -28,6 +28,11 @@ class StageNumbers {
  public:
   void Add(std::string_view name, double value) { values_[std::string(name)] += value; }
   void Set(std::string_view name, double value) { values_[std::string(name)] = value; }
+  // "errors/<entry>" and "timeouts/<entry>" of a chain's entry, where there are any.
+  void AddFailures(const std::string& entry, uint64_t errors, uint64_t timeouts) {
+    if (errors > 0) Add("errors/" + entry, static_cast<double>(errors));
+    if (timeouts > 0) Add("timeouts/" + entry, static_cast<double>(timeouts));
+  }
   double Get(std::string_view name) const;
   std::string ToJson() const;
   static StageNumbers FromJson(std::string_view json);  // what can't be read is left out

@@ -54,6 +54,8 @@ TEST_F(Isolation, ACrashCostsItsSampleAndTheRunGoesOn) {
                           R"(, "on_error": "skip", "max_error_rate": 0.5)");
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(Kept(), ElementsAre("long one", "long two"));
+  EXPECT_THAT(ReadText(folder_ + "/run/clean/manifest.json"), HasSubstr("\"errors/probe\""));
+  EXPECT_THAT(ReadText(folder_ + "/run/events.jsonl"), HasSubstr("signal 11"));
 }
 
 TEST_F(Isolation, ATimeoutCostsItsSampleAndTheRunGoesOn) {

@@ -126,7 +126,14 @@ class TaskScorer {
     call.key = {key.hi, key.lo};
     call.n_threads = ResolveThreads(static_cast<int32_t>(run_.pipeline->threads));
     call.tokenizer = pair_.model->opened->tokenizer.get();
+    call.log = [this](int32_t level, std::string_view message) {
+      if (level >= RETORT_LOG_WARNING) run_.Warn(std::string(message));
+    };
     RETORT_ASSIGN_OR_RETURN(table_, chain_.Score(samples_, call));
+    for (const RewardCounts& n : chain_.counts()) {
+      run_.numbers.AddFailures(n.name, n.n_errors, n.n_timeouts);
+    }
+    chain_.LogFailures(call);
     RETORT_RETURN_IF_ERROR(chain_.Finish());
     if (chain_.empty()) return OkStatus();
     return WriteScored(table_, samples_, chain_, run_, pair_);

@@ -134,6 +134,10 @@ Result<StageOutput> RunFilter(StageRun& run) {
   for (const auto& [plugin, n] : writers.dropped_by) {
     run.numbers.Set("dropped/" + plugin, static_cast<double>(n));
   }
+  for (const FilterCounts& n : chain.counts()) run.numbers.AddFailures(n.name, n.n_errors, 0);
+  for (const RewardCounts& n : chain.reward_counts()) {
+    run.numbers.AddFailures(n.name, n.n_errors, n.n_timeouts);
+  }
   if (writers.n_kept == 0) run.Warn("nothing was kept of " + std::to_string(n_in) + " samples");
   return output;
 }
