@@ -78,7 +78,9 @@ TEST(Outside, OneLibraryOfSeveralKinds) {
   ASSERT_TRUE(loaded.ok()) << loaded.ToString();
   std::string names;
   for (const PluginInfo* info : registry.List()) names += info->kind + "/" + info->id + " ";
-  EXPECT_EQ(names, "loss/focal optimizer/sgd reward/ends_with ");
+  EXPECT_EQ(names,
+            "generator/calculator loss/focal loss/preference op/soft_cap optimizer/sgd "
+            "reward/ends_with source/additions ");
   const auto reward = registry.Create("reward", "ends_with", R"({"text": "."})", {}).value();
   EXPECT_THAT(ScoreAll(reward, {{"So.", "", ""}, {"So", "", ""}}).score,
               testing::ElementsAre(1, 0));
