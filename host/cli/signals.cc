@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 
 namespace retort::cli {
@@ -57,6 +58,16 @@ void OnCrash(int signal) {
   raise(signal);  // blocked until this returns, and by then handled as if nobody had asked
 }
 
+// A plugin that calls exit must not look like a command that ended well.
+void OnExit() {
+  const char* plugin = retort_running_plugin();
+  if (plugin == nullptr) return;
+  WriteError("\nretort: the plugin ");
+  WriteError(plugin);
+  WriteError(" ended the program; a run goes on with the same command\n");
+  _exit(RETORT_OUTCOME_FAILED);
+}
+
 void Handle(int signal, void (*handler)(int)) {
   struct sigaction action {};
   action.sa_handler = handler;
@@ -80,6 +91,7 @@ SignalScope::~SignalScope() {
 }
 
 void NamePluginsThatCrash() {
+  std::atexit(OnExit);
   // A stack of its own: an overflow leaves none.
   alignas(16) static char stack[64 * 1024];
   stack_t alternate{};

@@ -20,7 +20,8 @@ class SignalScope {
 };
 
 // From here on a crash (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT) inside a plugin names it on
-// standard error before the process dies of the same signal.
+// standard error before the process dies of the same signal, and so does a plugin's exit, which
+// becomes a failure.
 void NamePluginsThatCrash();
 
 }  // namespace retort::cli
