@@ -30,6 +30,8 @@ struct Member {
   std::string name, what, in_worker, in_process, rule;
 };
 
+void PrintTo(const Member& member, std::ostream* out) { *out << member.name; }
+
 std::vector<std::string> Columns(const std::string& line) {
   std::vector<std::string> columns;
   std::istringstream in(line);
