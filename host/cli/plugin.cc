@@ -44,8 +44,8 @@ Command New() {
       {{"lang", Kind::kText, "LANG", "c or c++ (the default)"},
        {"output", Kind::kText, "DIR", "where to write it; NAME in the current folder by default"}},
       "KIND is family, op, loss, sequence-loss, optimizer, reward, filter, source or generator.\n"
-      "NAME becomes the plugin's id: a-z, 0-9, _ and -, beginning with a letter. What it writes is\n"
-      "a small plugin that works and builds with the installed SDK alone\n"
+      "NAME becomes the plugin's id: a-z, 0-9, _ and -, beginning with a letter. What it writes\n"
+      "is a small plugin that works and builds with the installed SDK alone\n"
       "(docs/writing-a-plugin.md). Nothing is overwritten.\n"
       "\n"
       "Example:\n"
