@@ -110,15 +110,16 @@ Result<std::string> Family::FindConfig() const {
   return NotFound("it matches none of the kit's sample configs; give one with --model FILE");
 }
 
-Result<graph::Graph> Family::Build(std::string_view config) const {
+Result<graph::Graph> Family::Build(std::string_view config, Growth growth) const {
   std::set<std::string> missing;
   graph::Builder builder(subject_->id, [&](const std::string& id, const std::string& attributes) {
     return MakeOp(*subject_, id, attributes, &missing);
   });
   const GuardedBytes text(config);
-  RawCall call;
+  GuardedStruct<retort_builder_v1> table(*builder.table(), growth);
+  RawCall call(growth);
   RETORT_RETURN_IF_ERROR(
-      call.End(table_->build(plugin_.get(), call.Begin(), text.str(), builder.table()), "build"));
+      call.End(table_->build(plugin_.get(), call.Begin(), text.str(), table.get()), "build"));
   if (!missing.empty()) {
     return Unavailable("its graph needs op/" + *missing.begin() + " of another library");
   }

@@ -34,7 +34,7 @@ class Family {
   // The subject's model, else the sample that it matches best. NOT_FOUND: none.
   Result<std::string> FindConfig() const;
   // Builds and checks the graph. UNAVAILABLE: it needs an op that this library doesn't have.
-  Result<graph::Graph> Build(std::string_view config) const;
+  Result<graph::Graph> Build(std::string_view config, Growth growth = Growth::kExact) const;
   // For configs that may be refused: the status of build; if that is OK, *graph says whether the
   // host took the graph.
   Result<retort_status> TryBuild(std::string_view config, Status* graph) const;

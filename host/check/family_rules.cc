@@ -101,6 +101,18 @@ Finding Build(const Subject& subject) {
       });
 }
 
+Finding Grown(const Subject& subject) {
+  return OnGraph(
+      subject,
+      [&](const Family& family, const std::string& config, const graph::Graph& now) -> Finding {
+        RETORT_FIND(const graph::Graph later, family.Build(config, Growth::kGrown));
+        if (graph::Print(later) == graph::Print(now)) return Finding::Pass();
+        return Finding::Fail(
+            "with a builder table 64 bytes larger, as of a later host, build gives "
+            "another graph");
+      });
+}
+
 // Every element a text, and `ok` about it.
 template <class Fn>
 Finding CheckTexts(const json::Value& list, const char* key, Fn&& ok) {
@@ -319,6 +331,8 @@ constexpr Rule kRules[] = {
      Match},
     {"family.build", "R6", "build gives one complete graph, the same every time",
      "use every value and param that you make, and nothing but the config", Build},
+    {"family.growth", "R3", "the builder table may be larger than it knows",
+     "refuse a struct only where it is smaller than in the first version", Grown},
     {"family.config", "R7", "broken configs are INVALID_ARGUMENT, never a crash",
      "check that every size is there, above 0 and sane before you use it or divide by it",
      BrokenConfigs},

@@ -171,6 +171,24 @@ Finding Repeat(const Subject& subject) {
   });
 }
 
+Finding Grown(const Subject& subject) {
+  return OnOp(subject, [&](const Op& plugin, const OpLayout& layout) -> Finding {
+    Rng rng = subject.Random("op.growth");
+    RETORT_FIND(OpRun now, MakeRun(plugin, layout, kLengths, Elem::kF32, &rng));
+    const bool with_backward = plugin.table().backward != nullptr;
+    OpRun later = now;
+    RETORT_FAIL_IF_ERROR(RunBoth(plugin, &now));
+    const char* what = "structs 64 bytes larger";
+    RETORT_FAIL_IF_ERROR(later.Forward(plugin, {.growth = Growth::kGrown}).WithContext(what));
+    if (with_backward) {
+      RETORT_FAIL_IF_ERROR(later.Backward(plugin, 1, Growth::kGrown).WithContext(what));
+    }
+    const std::string text = RunsDiffer(later, now, with_backward);
+    if (text.empty()) return Finding::Pass();
+    return Finding::Fail("with structs 64 bytes larger, as of a later host: " + text);
+  });
+}
+
 Finding InPlace(const Subject& subject) {
   return OnOp(subject, [&](const Op& plugin, const OpLayout& layout) -> Finding {
     if (!plugin.has(RETORT_OP_INPLACE)) return Finding::Skip("it does not say INPLACE");

@@ -26,6 +26,8 @@ constexpr Rule kRules[] = {
      op::Memory},
     {"op.outputs", "R6", "what is not wanted changes nothing else",
      "look for NULL before you write d_in[i], and at n_saved before you write saved", op::Outputs},
+    {"op.growth", "R3", "argument structs may be larger than it knows",
+     "refuse a struct only where it is smaller than in the first version", op::Grown},
     {"op.threads", "R8", "n_threads does not change a bit",
      "add up in a fixed order, whatever the number of threads", op::Threads},
     {"op.repeat", "R9", "the same call gives the same bits, also in a fresh instance",

@@ -39,6 +39,7 @@ Finding Memory(const Subject& subject);
 Finding Outputs(const Subject& subject);
 Finding Threads(const Subject& subject);
 Finding Repeat(const Subject& subject);
+Finding Grown(const Subject& subject);
 Finding InPlace(const Subject& subject);
 Finding Empty(const Subject& subject);
 

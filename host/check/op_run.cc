@@ -346,8 +346,8 @@ Status OpRun::Forward(const Op& op, const How& how) {
   Remember(&in);
   retort_op_args raw = Args(false, how.keep_saved, how.with_state);
   if (how.in_place) out_pointers_[0] = in[0].get();
-  GuardedStruct<retort_op_args> args(raw);
-  RawCall call;
+  GuardedStruct<retort_op_args> args(raw, how.growth);
+  RawCall call(how.growth);
   call.raw().n_threads = how.n_threads;
   RETORT_RETURN_IF_ERROR(call.End(op.table().forward(op.instance(), call.Begin(), args.get()),
                                   "forward of " + std::to_string(rows()) + " rows"));
@@ -355,11 +355,11 @@ Status OpRun::Forward(const Op& op, const How& how) {
   return args.untouched() ? OkStatus() : Internal("forward wrote into its argument struct");
 }
 
-Status OpRun::Backward(const Op& op, int32_t n_threads) {
+Status OpRun::Backward(const Op& op, int32_t n_threads, Growth growth) {
   for (Tensor& tensor : d_in) tensor.Poison();
   for (std::vector<Tensor>* inputs : {&in, &out, &saved, &d_out}) Remember(inputs);
-  GuardedStruct<retort_op_args> args(Args(true, true, false));
-  RawCall call;
+  GuardedStruct<retort_op_args> args(Args(true, true, false), growth);
+  RawCall call(growth);
   call.raw().n_threads = n_threads;
   RETORT_RETURN_IF_ERROR(call.End(op.table().backward(op.instance(), call.Begin(), args.get()),
                                   "backward of " + std::to_string(rows()) + " rows"));

@@ -77,11 +77,12 @@ class OpRun {
   struct How {
     bool keep_saved = true, with_state = false, in_place = false;
     int32_t n_threads = 1;
+    Growth growth = Growth::kExact;
   };
   Status Forward(const Op& op, const How& how);
   Status Forward(const Op& op) { return Forward(op, How{}); }
   // After Forward. Inputs and outputs that backward does not claim to read are NULL.
-  Status Backward(const Op& op, int32_t n_threads = 1);
+  Status Backward(const Op& op, int32_t n_threads = 1, Growth growth = Growth::kExact);
   Status Decode(const Op& op);
 
   // The same inputs for these rows, as sequences of these lengths, `first` the position of each

@@ -315,6 +315,23 @@ Finding Alone(const Subject& subject) {
   });
 }
 
+Finding Grown(const Subject& subject) {
+  return OnOptimizer(subject, [&](const Optimizer& optimizer) -> Finding {
+    RETORT_FIND(std::vector<Slot> now, StartSlots(optimizer, subject));
+    RETORT_FIND(const Optimizer other, Optimizer::Open(subject));
+    RETORT_FIND(std::vector<Slot> later, StartSlots(other, subject));
+    RETORT_FAIL_IF_ERROR(RunSteps(optimizer, now, 1, subject));
+    RETORT_FAIL_IF_ERROR(RunSteps(other, later, 1, subject, {.growth = Growth::kGrown})
+                             .WithContext("structs 64 bytes larger"));
+    for (size_t i = 0; i < now.size(); ++i) {
+      const std::string text = SlotsDiffer(later[i], now[i]);
+      if (text.empty()) continue;
+      return Finding::Fail("with structs 64 bytes larger, as of a later host: " + text);
+    }
+    return Finding::Pass();
+  });
+}
+
 Finding Empty(const Subject& subject) {
   return OnOptimizer(subject, [&](const Optimizer& optimizer) -> Finding {
     RETORT_FAIL_IF_ERROR(optimizer.Step({}, 1).WithContext("without a tensor"));
@@ -380,6 +397,8 @@ constexpr Rule kRules[] = {
      "index both arrays by info->group", Groups},
     {"optimizer.tensors", "R3", "tensors of one call are independent, and walked by their stride",
      "advance by tensor_stride bytes; keep nothing from one tensor to the next", Alone},
+    {"optimizer.growth", "R3", "argument structs may be larger than it knows",
+     "refuse a struct only where it is smaller than in the first version", Grown},
     {"optimizer.empty", "R6", "no tensors, and shards without elements, are fine",
      "return OK for n 0; touch no data of a tensor without elements", Empty},
     {"optimizer.dtype", "R6", "a dtype or device that it does not take is UNIMPLEMENTED",

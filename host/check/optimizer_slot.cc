@@ -202,7 +202,7 @@ struct Optimizer::Args {
   Args(std::span<Slot> slots, int64_t step, const How& how)
       : learning_rate(how.learning_rate), weight_decay(how.weight_decay) {
     for (Slot& slot : slots) {
-      infos.emplace_back(InfoOf(slot.description));
+      infos.emplace_back(InfoOf(slot.description), how.growth);
       std::vector<retort_tensor*>& states = pointers.emplace_back();
       for (Tensor& state : slot.states) states.push_back(state.get());
       tensors.push_back(
@@ -228,7 +228,7 @@ struct Optimizer::Args {
     raw.weight_decay = weight_decay.data();
     raw.n_groups = static_cast<uint32_t>(how.learning_rate.size());
     raw.grad_scale = how.grad_scale.has_value() ? scale.get() : nullptr;
-    args.emplace(raw);
+    args.emplace(raw, how.growth);
     before = {learning_rate.values().begin(), learning_rate.values().end()};
   }
 
@@ -288,7 +288,7 @@ Result<std::vector<Slot>> Optimizer::Slots(std::span<const ParamDescription> des
 
 Status Optimizer::Step(std::span<Slot> slots, int64_t step, const How& how) const {
   Args args(slots, step, how);
-  RawCall call;
+  RawCall call(how.growth);
   call.raw().step = step - 1;
   call.raw().n_threads = how.n_threads;
   RETORT_RETURN_IF_ERROR(call.End(table_->step(plugin_.get(), call.Begin(), args.args->get()),

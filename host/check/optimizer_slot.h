@@ -81,6 +81,7 @@ class Optimizer {
     std::vector<double> learning_rate = {1e-2, 3e-2}, weight_decay = {0.1, 0};  // per group
     std::optional<double> grad_scale = {};
     int32_t n_threads = 1;
+    Growth growth = Growth::kExact;
   };
   // One step; `step` from 1. Fails also where an input was written to.
   Status Step(std::span<Slot> slots, int64_t step, const How& how) const;

@@ -222,8 +222,8 @@ Result<SequenceLoss> SequenceLoss::Open(const Subject& subject) {
 Status SequenceLoss::Run(SequenceBatch* batch, const How& how) const {
   for (Tensor* output : batch->Outputs()) output->Poison();
   batch->Remember();
-  GuardedStruct<retort_sequence_loss_args> args(batch->Args(how.wanted));
-  RawCall call;
+  GuardedStruct<retort_sequence_loss_args> args(batch->Args(how.wanted), how.growth);
+  RawCall call(how.growth);
   call.raw().n_threads = how.n_threads;
   return call.End(table_->eval(plugin_.get(), call.Begin(), args.get()),
                   "eval of " + std::to_string(batch->n_sequences_here()) + " sequences, " +

@@ -71,6 +71,7 @@ class SequenceLoss {
   struct How {
     SequenceBatch::Wanted wanted = {};
     int32_t n_threads = 1;
+    Growth growth = Growth::kExact;
   };
   Status Run(SequenceBatch* batch, const How& how) const;
   Status Run(SequenceBatch* batch) const { return Run(batch, How{}); }

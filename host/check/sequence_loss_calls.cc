@@ -123,6 +123,20 @@ Finding Repeat(const Subject& subject) {
       });
 }
 
+Finding Grown(const Subject& subject) {
+  return OnSequenceLoss(
+      subject, [&](const SequenceLoss& loss, const retort_loss_spec& spec) -> Finding {
+        Rng rng = subject.Random("sequence_loss.growth");
+        SequenceBatch now(spec, kLengths, AllInputs(spec), Elem::kF32, &rng), later = now;
+        RETORT_FAIL_IF_ERROR(loss.Run(&now));
+        RETORT_FAIL_IF_ERROR(
+            loss.Run(&later, {.growth = Growth::kGrown}).WithContext("structs 64 bytes larger"));
+        const std::string text = ResultsDiffer(&later, &now);
+        if (text.empty()) return Finding::Pass();
+        return Finding::Fail("with structs 64 bytes larger, as of a later host: " + text);
+      });
+}
+
 Finding Dtypes(const Subject& subject) {
   return OnSequenceLoss(
       subject, [&](const SequenceLoss& loss, const retort_loss_spec& spec) -> Finding {

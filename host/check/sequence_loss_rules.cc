@@ -33,6 +33,8 @@ constexpr Rule kRules[] = {
      sequence_loss::Memory},
     {"sequence_loss.outputs", "R6", "derivatives that are not wanted change nothing else",
      "look for NULL before you write to d_logp, d_entropy and d_value", sequence_loss::Outputs},
+    {"sequence_loss.growth", "R3", "argument structs may be larger than it knows",
+     "refuse a struct only where it is smaller than in the first version", sequence_loss::Grown},
     {"sequence_loss.threads", "R8", "n_threads does not change a bit",
      "add up in a fixed order, whatever the number of threads", sequence_loss::Threads},
     {"sequence_loss.repeat", "R9", "the same call gives the same bits, also in a fresh instance",

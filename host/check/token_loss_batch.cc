@@ -209,8 +209,8 @@ Status TokenLoss::Run(TokenBatch* batch, const How& how) const {
   batch->loss.Poison();
   batch->aux.Poison();
   batch->Remember();
-  GuardedStruct<retort_token_loss_args> args(batch->Args(how.want_grad, how.want_aux));
-  RawCall call;
+  GuardedStruct<retort_token_loss_args> args(batch->Args(how.want_grad, how.want_aux), how.growth);
+  RawCall call(how.growth);
   call.raw().n_threads = how.n_threads;
   return call.End(table_->rows(plugin_.get(), call.Begin(), args.get()),
                   "rows of [" + std::to_string(batch->n_rows()) + ", " +

@@ -65,6 +65,7 @@ class TokenLoss {
   struct How {
     bool want_grad = true, want_aux = true;
     int32_t n_threads = 1;
+    Growth growth = Growth::kExact;
   };
   Status Run(TokenBatch* batch, const How& how) const;
   Status Run(TokenBatch* batch) const { return Run(batch, How{}); }

@@ -124,6 +124,19 @@ Finding Repeat(const Subject& subject) {
   });
 }
 
+Finding Grown(const Subject& subject) {
+  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) -> Finding {
+    Rng rng = subject.Random("token_loss.growth");
+    TokenBatch now = TokenBatch(spec, {7, 33}, InputSets(spec)[0], &rng), later = now;
+    RETORT_FAIL_IF_ERROR(loss.Run(&now));
+    RETORT_FAIL_IF_ERROR(
+        loss.Run(&later, {.growth = Growth::kGrown}).WithContext("structs 64 bytes larger"));
+    const std::string text = ResultsDiffer(later, now, kSameBits);
+    if (text.empty()) return Finding::Pass();
+    return Finding::Fail("with structs 64 bytes larger, as of a later host: " + text);
+  });
+}
+
 Finding Labels(const Subject& subject) {
   return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) -> Finding {
     Rng rng = subject.Random("token_loss.labels");

@@ -31,6 +31,8 @@ constexpr Rule kRules[] = {
     {"token_loss.outputs", "R6", "what is not wanted changes nothing else",
      "skip aux where it is NULL and the gradient without WANT_GRAD; compute the rest the same way",
      token_loss::Outputs},
+    {"token_loss.growth", "R3", "argument structs may be larger than it knows",
+     "refuse a struct only where it is smaller than in the first version", token_loss::Grown},
     {"token_loss.threads", "R8", "n_threads does not change a bit",
      "split work by rows, not by the number of threads; add up in a fixed order",
      token_loss::Threads},

@@ -29,6 +29,7 @@ Finding Memory(const Subject& subject);
 Finding Outputs(const Subject& subject);
 Finding Threads(const Subject& subject);
 Finding Repeat(const Subject& subject);
+Finding Grown(const Subject& subject);
 Finding Labels(const Subject& subject);
 Finding Dtypes(const Subject& subject);
 Finding SideInputs(const Subject& subject);

@@ -35,6 +35,9 @@ class Family final : public retort::sdk::Instance {
   }
   static retort_status Build(retort_instance* p, const retort_call* call, retort_str config,
                              const retort_builder_v1* builder) {
+    if (Of(p).bugs_.Has("growth") && builder->struct_size > sizeof(*builder)) {
+      return probe::Fail(call, RETORT_INVALID_ARGUMENT, "a builder of another size");
+    }
     return retort::sdk::Guard(call, [&] {
       GraphBuilder graph(builder);
       Of(p).Write(Of(p).host_.Parse(retort::sdk::ToView(config))->root(), graph);

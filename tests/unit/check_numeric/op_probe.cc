@@ -54,6 +54,9 @@ class Leaky final : public retort::sdk::Instance {
   static retort_status Forward(retort_instance* p, const retort_call* call,
                                const retort_op_args* args) {
     const Leaky& self = Of(p);
+    if (self.bugs_.Has("growth") && args->struct_size > sizeof(*args)) {
+      return probe::Fail(call, RETORT_INVALID_ARGUMENT, "args of another size");
+    }
     if (args->in[0]->shape[0] == 0 && self.bugs_.Has("empty")) {
       return probe::Fail(call, RETORT_INVALID_ARGUMENT, "no rows");
     }

@@ -37,6 +37,9 @@ class Optimizer final : public retort::sdk::Instance {
   static retort_status Step(retort_instance* p, const retort_call* call,
                             const retort_optimizer_args* args) {
     Optimizer& self = Of(p);
+    if (self.bugs_.Has("growth") && args->struct_size > sizeof(*args)) {
+      return probe::Fail(call, RETORT_INVALID_ARGUMENT, "args of another size");
+    }
     if (args->n == 0 && self.bugs_.Has("empty")) {
       return probe::Fail(call, RETORT_INVALID_ARGUMENT, "nothing to do");
     }

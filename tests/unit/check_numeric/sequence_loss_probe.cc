@@ -44,6 +44,9 @@ class Loss final : public retort::sdk::Instance {
           call, self.bugs_.Has("side_inputs") ? RETORT_UNKNOWN : RETORT_FAILED_PRECONDITION,
           "no advantage");
     }
+    if (self.bugs_.Has("growth") && args->struct_size > sizeof(*args)) {
+      return probe::Fail(call, RETORT_INVALID_ARGUMENT, "args of another size");
+    }
     if (self.bugs_.Has("spec")) self.spec_.scratch_per_row += 8;
     return f64 ? self.Run<double>(*call, *args) : self.Run<float>(*call, *args);
   }

@@ -36,6 +36,9 @@ class Loss final : public retort::sdk::Instance {
       if (self.bugs_.Has("dtype")) return RETORT_OK;
       return probe::Fail(call, RETORT_UNIMPLEMENTED, "f32 and f64 only");
     }
+    if (self.bugs_.Has("growth") && args->struct_size > sizeof(*args)) {
+      return probe::Fail(call, RETORT_INVALID_ARGUMENT, "args of another size");
+    }
     if (self.bugs_.Has("spec")) self.spec_.scratch_per_row += 8;
     return f64 ? self.Run<double>(call, *args) : self.Run<float>(call, *args);
   }
