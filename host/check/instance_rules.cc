@@ -1,5 +1,6 @@
 // Rules of an instance of any kind: created, used, destroyed, without a trace.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,7 +29,7 @@ namespace {
 
 constexpr double kDestroySeconds = 2;
 constexpr double kSettleSeconds = 1;
-constexpr uint64_t kWarmHeapBytes = uint64_t{1} << 30;  // that first uses may keep, for good
+constexpr uint64_t kHeldBytesMax = uint64_t{1} << 30;  // that a plugin may keep, for good
 constexpr double kBudgetSeconds = 8;  // of rules that repeat: fewer rounds for slow plugins
 
 // Its work fails: that is instance.use's to report, other rules have nothing to look at.
@@ -211,40 +212,54 @@ Finding NotGrown(const ProcessCounts& before, const ProcessCounts& after, int64_
                        std::to_string(threads) + times);
 }
 
-Finding CreateMany(const Subject& subject) {
+// How often something is repeated, and what may be left behind.
+struct Repetition {
+  int64_t n_max, n_min, n_warm;  // n_min: however long they take
+  Allowance allowed;
+};
+
+// Repeats `step` (OK, or what to return) and compares the process after the warm-up with the end.
+template <class Step>
+Finding Repeat(const Repetition& how, Step&& step) {
   const Stopwatch watch;
-  ProcessCounts warm;
-  int64_t i = 0, n = 0;
-  for (; i < 1000 && (i < 20 || watch.Seconds() < kBudgetSeconds); ++i) {
-    if (i == 10) warm = ProcessCounts::Now();
-    RETORT_FIND(RawInstance instance, RawInstance::Create(subject));
-    RETORT_FAIL_IF_ERROR(instance.Destroy());
-    n = i + 1 - 10;
+  const ProcessCounts start = ProcessCounts::Now();
+  ProcessCounts warm = start;
+  int64_t i = 0;
+  for (; i < how.n_max && (i < how.n_min || watch.Seconds() < kBudgetSeconds); ++i) {
+    if (i == how.n_warm) warm = ProcessCounts::Now();
+    RETORT_PASS_OR_RETURN(step());
+    // A leak so large that memory ends soon would show no growth later, or take the machine down.
+    const ProcessCounts now = ProcessCounts::Now();
+    const uint64_t grown =
+        std::max(now.heap_bytes - std::min(now.heap_bytes, start.heap_bytes),
+                 now.resident_bytes - std::min(now.resident_bytes, start.resident_bytes));
+    if (grown > kHeldBytesMax) {
+      return Finding::Fail("memory grew by " + std::to_string(grown >> 20) +
+                           " MiB over the first " + std::to_string(i + 1) + " times");
+    }
   }
-  return NotGrown(warm, ProcessCounts::Now(), n,
-                  {.heap_each = 16, .heap_fixed = 2048, .resident_fixed = 8U << 20});
+  return NotGrown(warm, ProcessCounts::Now(), i - how.n_warm, how.allowed);
+}
+
+Finding CreateMany(const Subject& subject) {
+  const Repetition how{
+      .n_max = 1000,
+      .n_min = 20,
+      .n_warm = 10,
+      .allowed = {.heap_each = 16, .heap_fixed = 2048, .resident_fixed = 8U << 20}};
+  return Repeat(how, [&]() -> Finding {
+    RETORT_FIND(RawInstance instance, RawInstance::Create(subject));
+    return Finding::Of(instance.Destroy());
+  });
 }
 
 Finding UseMany(const Subject& subject) {
-  const Stopwatch watch;
-  const ProcessCounts start = ProcessCounts::Now();
-  ProcessCounts warm;
-  int64_t i = 0, n = 0;
-  for (; i < 200 && (i < 10 || watch.Seconds() < kBudgetSeconds); ++i) {
-    if (i == 5) {
-      warm = ProcessCounts::Now();
-      // A leak so large that memory ends at once would show no growth later.
-      if (warm.heap_bytes > start.heap_bytes + kWarmHeapBytes) {
-        return Finding::Fail("the heap grew by " +
-                             std::to_string((warm.heap_bytes - start.heap_bytes) >> 20) +
-                             " MiB over the first 5 times");
-      }
-    }
-    if (!UseOnce(subject).ok()) return NoWork();
-    n = i + 1 - 5;
-  }
-  return NotGrown(warm, ProcessCounts::Now(), n,
-                  {.heap_each = 64, .heap_fixed = 16'384, .resident_fixed = 16U << 20});
+  const Repetition how{
+      .n_max = 200,
+      .n_min = 10,
+      .n_warm = 5,
+      .allowed = {.heap_each = 64, .heap_fixed = 16'384, .resident_fixed = 16U << 20}};
+  return Repeat(how, [&] { return UseOnce(subject).ok() ? Finding::Pass() : NoWork(); });
 }
 
 // Two instances of one config share nothing: one works on after the other is gone.

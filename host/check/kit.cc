@@ -59,6 +59,9 @@ class Kit {
     for (const Rule* rule : RulesOfLibrary()) AddTask(rule, nullptr, &tasks);
     RETORT_RETURN_IF_ERROR(RunTasks(tasks));
     for (const Listed& plugin : plugins_) RETORT_RETURN_IF_ERROR(CheckPlugin(plugin));
+    if (report_.rows.empty()) {
+      return NotFound("none of the rules that were asked for is about a plugin of this library");
+    }
     return std::move(report_);
   }
 
@@ -205,6 +208,8 @@ class Kit {
       requests.push_back(std::move(request));
     }
     settings_.on_done = [&](size_t i) {
+      // instance.create runs also where it was not asked for: it says whether the rest can.
+      if (!Wanted(*tasks[i].rule)) return;
       if (options_.progress) options_.progress(++done_, total_, tasks[i].rule->id);
     };
     RETORT_ASSIGN_OR_RETURN(const auto results, RunChildren(requests, settings_));

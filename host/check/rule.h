@@ -24,7 +24,7 @@ struct Finding {
   static Finding Fail(std::string text) { return {Verdict::kFail, std::move(text)}; }
   static Finding Skip(std::string why) { return {Verdict::kSkip, std::move(why)}; }
   // OK passes, anything else fails with its text.
-  static Finding Of(const Status& status) { return status.ok() ? Pass() : Fail(status.ToString()); }
+  static Finding Of(const Status& status) { return status.ok() ? Pass() : Fail(status.message()); }
   bool passed() const { return verdict == Verdict::kPass; }
 };
 
@@ -72,14 +72,14 @@ std::span<const Rule> FamilyRules();
 
 // In a function that returns a Finding: fails the rule, or goes on with the value.
 #define RETORT_FIND(lhs, expr) RETORT_FIND_INNER(RETORT_CONCAT(retort_found_, __LINE__), lhs, expr)
-#define RETORT_FIND_INNER(tmp, lhs, expr)                                              \
-  auto tmp = (expr);                                                                   \
-  if (!tmp.ok()) return ::retort::host::check::Finding::Fail(tmp.status().ToString()); \
+#define RETORT_FIND_INNER(tmp, lhs, expr)                                             \
+  auto tmp = (expr);                                                                  \
+  if (!tmp.ok()) return ::retort::host::check::Finding::Fail(tmp.status().message()); \
   lhs = std::move(tmp).value()
-#define RETORT_FAIL_IF_ERROR(expr)                                            \
-  do {                                                                        \
-    if (::retort::Status retort_status_ = (expr); !retort_status_.ok())       \
-      return ::retort::host::check::Finding::Fail(retort_status_.ToString()); \
+#define RETORT_FAIL_IF_ERROR(expr)                                           \
+  do {                                                                       \
+    if (::retort::Status retort_status_ = (expr); !retort_status_.ok())      \
+      return ::retort::host::check::Finding::Fail(retort_status_.message()); \
   } while (false)
 // Returns a Finding that did not pass.
 #define RETORT_PASS_OR_RETURN(expr)                                                         \

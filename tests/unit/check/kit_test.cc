@@ -52,6 +52,8 @@ TEST(CheckLibrary, WrongWordsAreRefusedWithTheNearestRightOne) {
   KitOptions options = OptionsFor(Library("good"));
   options.only = {"library.expört"};
   EXPECT_THAT(CheckLibrary(options).status().message(), HasSubstr("library.export"));
+  options.only = {"filter."};
+  EXPECT_THAT(CheckLibrary(options).status().message(), HasSubstr("none of the rules"));
   options.only = {};
   options.plugin = "two";
   EXPECT_THAT(CheckLibrary(options).status().message(), HasSubstr("it has reward/one"));
@@ -112,9 +114,14 @@ TEST(CheckLibrary, ProgressCountsEveryRule) {
     last = done;
     total = all;
   };
-  const KitReport report = Check(options);
+  KitReport report = Check(options);
   EXPECT_EQ(last, total);
   EXPECT_EQ(report.rows.size(), total);
+  options.only = {"instance.locale"};
+  last = 0;
+  report = Check(options);
+  EXPECT_EQ(last, 1U);
+  EXPECT_EQ(total, 1U);
 }
 
 TEST(CheckLibrary, TheSameSeedGivesTheSameReport) {

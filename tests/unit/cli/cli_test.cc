@@ -144,7 +144,7 @@ TEST(CliHelp, EveryTextIsAsRecorded) {
     CompareWithGolden(name, ended.out);
     EXPECT_THAT(ended.out, HasSubstr("Example"));
   }
-  for (const std::string name : {"list", "info"}) {
+  for (const std::string name : {"list", "info", "check"}) {
     CompareWithGolden("plugin_" + name, RunProgram({"plugin", name, "--help"}).out);
   }
   CompareWithGolden("model_show", RunProgram({"model", "show", "--help"}).out);
