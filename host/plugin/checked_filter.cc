@@ -2,6 +2,7 @@
 // needs; none is made while observing.
 // SPDX-License-Identifier: Apache-2.0
 #include "host/plugin/checked_call.h"
+#include "host/plugin/first_size.h"
 
 namespace retort::host {
 namespace {
@@ -31,9 +32,9 @@ struct DecisionRelay {
     if (sample >= args->n_samples) {
       return OutOfRange("the call has " + std::to_string(args->n_samples) + " samples");
     }
-    if (d.struct_size < sizeof(retort_decision)) {
+    if (d.struct_size < kFirstDecisionSize) {
       return InvalidArgument("struct_size is " + std::to_string(d.struct_size) + ", expected " +
-                             std::to_string(sizeof(retort_decision)));
+                             std::to_string(kFirstDecisionSize));
     }
     if (d.action > RETORT_ERROR) {
       return Unimplemented("action " + std::to_string(d.action) + " does not exist");

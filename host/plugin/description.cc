@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/plugin/description.h"
+#include "host/plugin/first_size.h"
 
 #include <algorithm>
 #include <array>
@@ -32,9 +33,9 @@ bool IsId(std::string_view id) {
 // A descriptor as a table; its values are looked at in CheckInfo.
 Status CheckDescriptor(const retort_descriptor* d) {
   if (d == nullptr) return InvalidArgument("describe gave NULL");
-  if (d->struct_size < sizeof(retort_descriptor)) {
+  if (d->struct_size < kFirstDescriptorSize) {
     return InvalidArgument("its descriptor has struct_size " + std::to_string(d->struct_size) +
-                           ", expected at least " + std::to_string(sizeof(retort_descriptor)));
+                           ", expected at least " + std::to_string(kFirstDescriptorSize));
   }
   if (d->kind == nullptr || d->id == nullptr || d->version == nullptr || d->summary == nullptr) {
     return InvalidArgument("its descriptor lacks kind, id, version or summary");

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "host/library/guard.h"
+#include "host/plugin/first_size.h"
 #include "host/plugin/fp_mode.h"
 #include "host/plugin/needed.h"
 #include "host/plugin/running.h"
@@ -110,10 +111,10 @@ Status CheckSymbols(const ElfSummary& elf, const std::string& path) {
 Status CheckEntry(const retort_entry* entry, const std::string& path) {
   const std::string plugin = "plugin " + path + ": ";
   if (entry == nullptr) return InvalidArgument(plugin + std::string(kSymbol) + "() gave NULL");
-  if (entry->struct_size < sizeof(retort_entry)) {
+  if (entry->struct_size < kFirstEntrySize) {
     return InvalidArgument(plugin + "its entry table has struct_size " +
                            std::to_string(entry->struct_size) + ", the first version of the ABI " +
-                           "has " + std::to_string(sizeof(retort_entry)) +
+                           "has " + std::to_string(kFirstEntrySize) +
                            "; set struct_size = sizeof(retort_entry)");
   }
   if (entry->struct_size > kMaxTable) {

@@ -10,9 +10,13 @@
 
 #include "host/chain/filter_chain.h"
 #include "host/chain/reward_chain.h"
+#include "host/plugin/first_size.h"
 
 namespace retort::host {
 namespace {
+
+// The sizes of 1.0 in bytes; later versions add members behind.
+static_assert(kFirstEntrySize == 96 && kFirstDescriptorSize == 48 && kFirstDecisionSize == 72);
 
 using testing::ElementsAre;
 using testing::HasSubstr;
