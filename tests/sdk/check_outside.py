@@ -11,7 +11,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
+
+from new_project import launchers
 
 EXAMPLES = {"reward_c": "mentions", "filter_cpp": "repeated_lines", "kinds_cpp": "kinds",
             "custom_op_family": "hybrid"}
@@ -29,22 +30,20 @@ def main():
     repository, build, cmake, output, program = (pathlib.Path(a) for a in sys.argv[1:6])
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as folder:
-        prefix = pathlib.Path(folder) / "prefix"
-        run(cmake, "--install", build, "--component", "sdk", "--prefix", prefix)
-        for example, library in EXAMPLES.items():
-            # A copy, so that nothing of the repository is within reach by accident.
-            source = pathlib.Path(folder) / example
-            shutil.copytree(repository / "examples" / example, source)
-            run(cmake, "-G", "Ninja", "-S", source, "-B", source / "build", f"-DCMAKE_PREFIX_PATH={prefix}",
-                "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror",
-                "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wconversion -Wshadow -Werror")
-            run(cmake, "--build", source / "build")
-            shutil.copy(source / "build" / f"lib{library}.so", output)
-        flags = run("pkg-config", "--cflags", "retort",
-                    env={**os.environ, "PKG_CONFIG_PATH": str(next(prefix.rglob("pkgconfig")))})
-        run("cc", "-std=c11", *flags.split(), "-fsyntax-only", "-x", "c", "-",
-            input="#include <retort/abi/entry.h>\n")
+    folder = output.parent / "outside_work"  # a name that stays: ccache finds what it has compiled
+    shutil.rmtree(folder, ignore_errors=True)
+    prefix = folder / "prefix"
+    run(cmake, "--install", build, "--component", "sdk", "--prefix", prefix)
+    for example, library in EXAMPLES.items():
+        # A copy, so that nothing of the repository is within reach by accident.
+        source = folder / example
+        shutil.copytree(repository / "examples" / example, source)
+        run(cmake, "-G", "Ninja", "-S", source, "-B", source / "build", f"-DCMAKE_PREFIX_PATH={prefix}",
+            "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror",
+            "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wconversion -Wshadow -Werror", "--no-warn-unused-cli", *launchers())
+        run(cmake, "--build", source / "build", "-j", "2")
+        shutil.copy(source / "build" / f"lib{library}.so", output)
+    shutil.rmtree(folder)
     print(run(program, env={**os.environ, "RETORT_OUTSIDE_DIR": str(output)}))
     return 0
 
