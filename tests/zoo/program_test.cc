@@ -1,6 +1,6 @@
-// The program with plugins.lock: written, demanded by option and beside a pipeline file; and that
-// nothing is found in the current folder by itself.
-// SPDX-License-Identifier: Apache-2.0
+// The program `retort` with plugins.lock: written, demanded by option and beside a pipeline file;
+// that nothing is found in the current folder by itself; and a run that goes on after a plugin took
+// it down. SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -19,16 +19,16 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-class LockProgram : public testing::Test {
+class Program : public testing::Test {
  protected:
-  LockProgram() : folder_(io::Join(testing::TempDir(), "lockprogram" + std::to_string(getpid()))) {
+  Program() : folder_(io::Join(testing::TempDir(), "zooprogram" + std::to_string(getpid()))) {
     std::filesystem::remove_all(folder_);
     EXPECT_TRUE(io::RealFileSystem().MakeFolders(folder_ + "/plugins").ok());
     Copy("good");
     Write("in.jsonl", R"({"prompt": "p", "completion": "c"})"
                       "\n");
   }
-  ~LockProgram() override { std::filesystem::remove_all(folder_); }
+  ~Program() override { std::filesystem::remove_all(folder_); }
 
   void Write(const std::string& name, const std::string& text) const {
     ASSERT_TRUE(io::DurableWrite(io::Join(folder_, name), text).ok());
@@ -52,7 +52,7 @@ class LockProgram : public testing::Test {
   std::string folder_;
 };
 
-TEST_F(LockProgram, LockedLibrariesLoadAndOthersDoNot) {
+TEST_F(Program, LockedLibrariesLoadAndOthersDoNot) {
   const ChildEnd locked = Retort({"plugin", "lock", "plugins/a.so", "--json"});
   ASSERT_EQ(locked.code, 0) << locked.Describe();
   const json::Document written = json::Document::Parse(locked.output, "output").value();
@@ -67,7 +67,7 @@ TEST_F(LockProgram, LockedLibrariesLoadAndOthersDoNot) {
   EXPECT_EQ(end.output, "");
 }
 
-TEST_F(LockProgram, APipelinesFolderBindsIt) {
+TEST_F(Program, APipelinesFolderBindsIt) {
   Write("pipeline.json", R"({"retort": 1, "name": "locked", "plugins": ["plugins/a.so"],
     "data": {"d": {"path": "in.jsonl"}},
     "stages": [{"name": "pick", "kind": "filter", "data": "d",
@@ -81,7 +81,7 @@ TEST_F(LockProgram, APipelinesFolderBindsIt) {
   EXPECT_THAT(end.errors, HasSubstr(folder_ + "/plugins.lock expects"));
 }
 
-TEST_F(LockProgram, WrongUseIsToldApart) {
+TEST_F(Program, WrongUseIsToldApart) {
   EXPECT_EQ(Retort({"plugin", "lock", "nothing.so"}).code, 2);
   EXPECT_EQ(Score().code, 2) << "no such lock";
   Write("plugins.lock", "{}");
@@ -90,11 +90,35 @@ TEST_F(LockProgram, WrongUseIsToldApart) {
   EXPECT_THAT(end.errors, HasSubstr("\"format\" is absent"));
 }
 
-TEST_F(LockProgram, NothingIsFoundInTheCurrentFolder) {
+TEST_F(Program, NothingIsFoundInTheCurrentFolder) {
   Write("good.so", io::RealFileSystem().Read(folder_ + "/plugins/a.so", 1 << 26).value());
   const ChildEnd end = Retort({"plugin", "list", "--kind", "reward"});
   EXPECT_EQ(end.code, 0) << end.Describe();
   EXPECT_THAT(end.output, Not(HasSubstr("good")));
+}
+
+// In process a crash ends the run and names the plugin; the same run then goes on, here with the
+// plugin in a worker, and what was done stays done.
+TEST_F(Program, ARunGoesOnAfterAPluginTookItDown) {
+  Write("in.jsonl",
+        "{\"prompt\": \"p\", \"completion\": \"fine\"}\n"
+        "{\"prompt\": \"q\", \"completion\": \"poison\"}\n");
+  Copy("filter_crash");
+  Write("pipeline.json", R"({"retort": 1, "name": "goes-on", "plugins": ["plugins/a.so"],
+    "data": {"d": {"path": "in.jsonl"}},
+    "stages": [
+      {"name": "first", "kind": "filter", "data": "d",
+       "filters": [{"plugin": "length", "config": {"max_chars": 100}}]},
+      {"name": "second", "kind": "filter", "data": "@first",
+       "filters": [{"plugin": "filter_crash", "isolate": false, "max_error_rate": 1,
+                    "config": {"trigger": "poison"}}]}]})");
+  ChildEnd end = Retort({"run", "pipeline.json"});
+  EXPECT_NE(end.code, 0) << end.Describe();
+  EXPECT_THAT(end.errors, HasSubstr("inside the plugin filter filter_crash (" + folder_));
+  end = Retort({"run", "pipeline.json", "--set", "stages.second.filters.0.isolate=true"});
+  EXPECT_EQ(end.code, 0) << end.Describe();
+  EXPECT_THAT(end.errors, HasSubstr("first is done already"));
+  EXPECT_THAT(end.errors, HasSubstr("second finished"));
 }
 
 }  // namespace
