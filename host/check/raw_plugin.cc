@@ -158,9 +158,13 @@ struct RawCall::Impl {
   }
   static bool IsZone(char c) { return c == static_cast<char>(kRedZoneByte); }
 
-  std::string Misuse() {
+  // Each once.
+  std::string Misuse() const {
     std::string text;
-    for (const std::string& one : misuse) text += (text.empty() ? "" : "; ") + one;
+    for (size_t i = 0; i < misuse.size(); ++i) {
+      const auto at = misuse.begin() + static_cast<ptrdiff_t>(i);
+      if (std::find(misuse.begin(), at, *at) == at) text += (text.empty() ? "" : "; ") + *at;
+    }
     return text;
   }
 };
