@@ -86,6 +86,37 @@ TEST(Threads, EachContextKeepsItsOwnNumberOfThreads) {
   EXPECT_TRUE(got_two == two);
 }
 
+// Without the engine, so that a race detector can watch it: valgrind --tool=helgrind with this
+// test.
+TEST(Threads, ContextsComeAndGoOnTwoThreads) {
+  const std::string folder = Scratch();
+  const auto work = [&folder](int number) {
+    for (int round = 0; round < 3; ++round) {
+      const Context context = NewContext();
+      EXPECT_RETORT_OK(context,
+                       retort_context_load_plugin(context.get(), retort_text(RETORT_TELLER)));
+      const Model model = OpenModel(context, Fixture("llama"));
+      uint64_t n = 0;
+      EXPECT_RETORT_OK(context, retort_model_tokenize(model.get(), retort_text("Weng earns $12"), 0,
+                                                      nullptr, 0, &n));
+      const RewardHandle chain =
+          NewRewards(context, R"([{"plugin": "teller", "isolate": false}, "number_match",
+                                  {"plugin": "teller", "name": "isolated", "isolate": true}])");
+      const retort_sample sample = Sample("q", "It is 4.", nullptr, 0);
+      auto table = Sized<retort_score_table>();
+      EXPECT_RETORT_OK(context,
+                       retort_reward_chain_score(chain.get(), &sample, sizeof sample, 1, &table));
+      const FilterHandle filters = NewFilters(context, kKeepAll, model.get());
+      const Pipeline pipeline = LoadText(context, TinyPipeline(folder + std::to_string(number)));
+      Collected plan;
+      const retort_sink sink = plan.sink();
+      EXPECT_RETORT_OK(context, retort_pipeline_plan(pipeline.get(), &sink));
+      EXPECT_GT(n, 0u);
+    }
+  };
+  const std::jthread a(work, 0), b(work, 1);
+}
+
 TEST(Threads, ASecondCallWithABusyContextIsRefused) {
   const Context context = NewContext();
   const Model model = OpenModel(context, Fixture("llama"));
