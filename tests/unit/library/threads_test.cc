@@ -86,7 +86,7 @@ TEST(Threads, EachContextKeepsItsOwnNumberOfThreads) {
   EXPECT_TRUE(got_two == two);
 }
 
-// Without the engine, so that a race detector can watch it: valgrind --tool=helgrind with this
+// Without the engine, which race detectors do not understand.
 // test.
 TEST(Threads, ContextsComeAndGoOnTwoThreads) {
   const std::string folder = Scratch();
