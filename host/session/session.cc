@@ -21,8 +21,6 @@ namespace {
 // Seen from libretort's folder, in the build and when installed.
 constexpr const char* kEngineFile = "libretort_engine.so";
 constexpr const char* kWorkerFile = "../libexec/retort/retort-worker";
-// For a library to be opened, to run its init and to say what it holds.
-constexpr int64_t kDescribeMs = 10'000;
 
 // Files, and folders of them, separated by colons.
 Status LoadPluginPath(const std::string& list, PluginRegistry& plugins) {
@@ -150,10 +148,8 @@ Session::Session(SessionOptions options) : options_(std::move(options)) {
   plugins_.SetHost(options_.host_name, options_.host_version);
   // Without the program, libraries are opened here to see what they hold.
   if (access(WorkerPath().c_str(), X_OK) != 0) return;
-  plugins_.SetDescriber([options = Worker()](const std::string& path) mutable {
-    options.timeout_ms = kDescribeMs;
-    return DescribeInWorker(path, options);
-  });
+  plugins_.SetDescriber(
+      [options = Worker()](const std::string& path) { return DescribeInWorker(path, options); });
 }
 Session::~Session() = default;
 

@@ -4,11 +4,11 @@
 // Method: breadth first, because with few bad units every second attempt or so succeeds, which
 // shows that the plugin as such is well. When it is `exhausted()` before the first good answer, a
 // few single units are tried, spread over what is left: one good answer and the halving goes on,
-// none and the plugin is out. Each timeout costs timeout_ms, so a call allows itself log2(n) + 2 of them
-// (one bad unit among n needs at most that many), and other failures 8 * (log2(n) + 1), enough for
-// about eight bad units; with the next one, what is still unknown is marked like it. Rejected: one
-// unit per call from the start (the fixed costs of n calls even for one bad unit), and depth first
-// (a first unit that is bad looks like a dead plugin). SPDX-License-Identifier: Apache-2.0
+// none and the plugin is out. Each timeout costs timeout_ms, so a call allows itself log2(n) + 2 of
+// them (one bad unit among n needs at most that many), and other failures 8 * (log2(n) + 1), enough
+// for about eight bad units; with the next one, what is still unknown is marked like it. Rejected:
+// one unit per call from the start (the fixed costs of n calls even for one bad unit), and depth
+// first (a first unit that is bad looks like a dead plugin). SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

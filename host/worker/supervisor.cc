@@ -72,16 +72,17 @@ Supervisor::~Supervisor() {
 // A fresh worker with a fresh instance.
 Status Supervisor::Open() {
   connection_.reset();
-  RETORT_ASSIGN_OR_RETURN(connection_, Connection::Open(options_.program, timeout_ns()));
+  const int64_t start_ns = options_.start_ms * 1'000'000;
+  RETORT_ASSIGN_OR_RETURN(connection_, Connection::Open(options_.program, start_ns));
   request_.Clear();
   PutCreate(what_, request_);
-  const ExchangeLimits limits{.cancel_at_ns = NowNs() + timeout_ns(),
+  const ExchangeLimits limits{.cancel_at_ns = NowNs() + start_ns,
                               .grace_ns = options_.grace_ms * 1'000'000};
   const Exchange exchange = connection_->Ask(FrameType::kCreate, request_, limits, {});
   if (exchange.end != ExchangeEnd::kReply) {
     const std::string how =
         exchange.end == ExchangeEnd::kTimedOut
-            ? "did not finish within timeout_ms (" + std::to_string(options_.timeout_ms) + ")"
+            ? "did not finish within " + std::to_string(options_.start_ms) + " ms"
             : exchange.text;
     const Status status = Unavailable(name_ + " (" + what_.path + "): its worker " + how +
                                       " while it created the plugin" + connection_->LastOutput());

@@ -111,7 +111,7 @@ Result<PluginInstance> CreateIsolated(const PluginRegistry& plugins, std::string
 }
 
 Result<LibraryDescription> DescribeInWorker(const std::string& path, const WorkerOptions& options) {
-  const int64_t timeout_ns = options.timeout_ms * 1'000'000;
+  const int64_t timeout_ns = options.start_ms * 1'000'000;
   const std::string absolute = io::Absolute(path);
   RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                           Connection::Open(options.program, timeout_ns));
@@ -121,7 +121,7 @@ Result<LibraryDescription> DescribeInWorker(const std::string& path, const Worke
   const Exchange exchange = connection->Ask(FrameType::kDescribe, request, limits, {});
   if (exchange.end == ExchangeEnd::kTimedOut) {
     return FailedPrecondition("plugin " + absolute + ": a worker that opened it did not answer " +
-                              "within " + std::to_string(options.timeout_ms) +
+                              "within " + std::to_string(options.start_ms) +
                               " ms: it hangs while it is loaded or in its init" +
                               connection->LastOutput());
   }

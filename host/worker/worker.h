@@ -18,6 +18,7 @@ struct WorkerOptions {
   std::string program;                  // retort-worker, absolute
   int64_t timeout_ms = 60'000;          // of one call (a batch); over it: cancel, grace, SIGKILL
   int64_t grace_ms = 100;               // between cancel and SIGKILL
+  int64_t start_ms = 10'000;            // to get ready, to create, to describe
   int max_restarts = 3;                 // in a row without a good answer: then the plugin is out
   std::string host_name, host_version;  // what plugins see; "": retort's own
 };

@@ -71,7 +71,7 @@ TEST_F(IsolatedChain, ACrashIsSkippedAndSaysWhy) {
 }
 
 TEST_F(IsolatedChain, ATimeoutReachesTheTable) {
-  auto chain = Rewards(R"([{"plugin": "probe", "max_error_rate": 0.5, "timeout_ms": 300}])");
+  auto chain = Rewards(R"([{"plugin": "probe", "max_error_rate": 0.5, "timeout_ms": 600}])");
   ASSERT_TRUE(chain.ok()) << chain.status().ToString();
   const auto table = chain->Score(Samples({"ab", "hang"}), call_);
   ASSERT_TRUE(table.ok()) << table.status().ToString();

@@ -81,7 +81,24 @@ struct Reader {
   std::function<void(FrameReader&)> take;
 };
 
-std::vector<Reader> Readers() {
+void PutItems(FrameWriter& out) {
+  static const int32_t ids[] = {1, 2, 3};
+  PutInfo(1, ToStr("{}"), out);
+  PutMetric("name", 1, 2, out);
+  retort_decision decision{};
+  decision.reason = ToStr("why");
+  PutDecision(0, decision, out);
+  retort_record record{};
+  record.json = ToStr("{\"a\":1}");
+  PutRecord(record, out);
+  retort_event event{};
+  event.ids = ids;
+  event.n_ids = 3;
+  event.text = ToStr("t");
+  PutEvent(event, out);
+}
+
+void PutFilter(FrameWriter& out) {
   static const std::vector<retort_sample> samples = TwoSamples();
   static const retort_group groups[] = {{0, 1, 7}, {1, 1, 8}};
   static const char* const names[] = {"first", "second"};
@@ -89,39 +106,26 @@ std::vector<Reader> Readers() {
   static const uint8_t statuses[] = {0, 1, 2, 3};
   static const int64_t first_equal[] = {0, -1};
   static const retort_str info[4] = {};
+  retort_filter_args args{};
+  args.sample_stride = sizeof(retort_sample);
+  args.group_stride = sizeof(retort_group);
+  args.samples = samples.data();
+  args.n_samples = 2;
+  args.groups = groups;
+  args.n_groups = 2;
+  args.reward_names = names;
+  args.n_rewards = 2;
+  args.reward_weights = numbers;
+  args.scores = numbers;
+  args.score_status = statuses;
+  args.first_equal = first_equal;
+  args.info = info;
+  PutFilterArgs(args, {0, 2}, out);
+}
+
+std::vector<Reader> Readers() {
+  static const std::vector<retort_sample> samples = TwoSamples();
   static const retort_request request = {3, ToStr("[]"), ToStr("{}"), samples[0].prompt_ids, 3, 1};
-  static const auto items = [](FrameWriter& out) {
-    PutInfo(1, ToStr("{}"), out);
-    PutMetric("name", 1, 2, out);
-    retort_decision decision{};
-    decision.reason = ToStr("why");
-    PutDecision(0, decision, out);
-    retort_record record{};
-    record.json = ToStr("{\"a\":1}");
-    PutRecord(record, out);
-    retort_event event{};
-    event.ids = samples[0].prompt_ids;
-    event.n_ids = 3;
-    event.text = ToStr("t");
-    PutEvent(event, out);
-  };
-  const auto filter = [](FrameWriter& out) {
-    retort_filter_args args{};
-    args.sample_stride = sizeof(retort_sample);
-    args.group_stride = sizeof(retort_group);
-    args.samples = samples.data();
-    args.n_samples = 2;
-    args.groups = groups;
-    args.n_groups = 2;
-    args.reward_names = names;
-    args.n_rewards = 2;
-    args.reward_weights = numbers;
-    args.scores = numbers;
-    args.score_status = statuses;
-    args.first_equal = first_equal;
-    args.info = info;
-    PutFilterArgs(args, {0, 2}, out);
-  };
   return {
       {"samples",
        [](FrameWriter& out) {
@@ -134,7 +138,7 @@ std::vector<Reader> Readers() {
            }
          }
        }},
-      {"filter", filter,
+      {"filter", PutFilter,
        [](FrameReader& in) {
          FilterArgs args;
          TakeFilterArgs(in, &args);
@@ -145,7 +149,7 @@ std::vector<Reader> Readers() {
        }},
       {"requests", [](FrameWriter& out) { PutRequests(&request, sizeof request, 1, out); },
        [](FrameReader& in) { TakeRequests(in); }},
-      {"items", items,
+      {"items", PutItems,
        [](FrameReader& in) {
          while (in.ok() && in.remaining() > 0) TakeItem(in);
        }},

@@ -1,6 +1,11 @@
 // Starting workers, describing libraries in them, and everything that can go wrong before the
 // first call.
 // SPDX-License-Identifier: Apache-2.0
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "worker_fixture.h"
 
 namespace retort::host {
@@ -44,8 +49,9 @@ TEST_F(WorkerStart, AProgramThatNeverGetsReadyIsKilled) {
   const std::string path = Fresh("sleeper");
   std::ofstream(path) << "#!/bin/sh\nsleep 1000\n";
   std::filesystem::permissions(path, std::filesystem::perms::owner_all);
-  WorkerOptions options = Options(200);
+  WorkerOptions options = Options();
   options.program = path;
+  options.start_ms = 200;
   EXPECT_THAT(Try("reward", "probe", "", options).status().message(), HasSubstr("ready in time"));
   std::filesystem::remove(path);
 }
@@ -67,10 +73,42 @@ TEST_F(WorkerStart, ACrashWhileCreatingIsNamed) {
 }
 
 TEST_F(WorkerStart, AHangWhileCreatingIsNamed) {
+  WorkerOptions options = Options();
+  options.start_ms = 1000;
   const Status status =
-      Try("reward", "probe", R"({"deed": "hang", "at": "create"})", Options(300)).status();
+      Try("reward", "probe", R"({"deed": "hang", "at": "create"})", options).status();
   EXPECT_EQ(status.code(), Code::kUnavailable);
-  EXPECT_THAT(status.message(), HasSubstr("timeout_ms (300)"));
+  EXPECT_THAT(status.message(), HasSubstr("within 1000 ms"));
+}
+
+// Gone, or dead and not yet collected by whoever inherited it.
+bool IsDead(int pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string id, name, state;
+  return !(file >> id >> name >> state) || state == "Z";
+}
+
+TEST_F(WorkerStart, AWorkerInAnEndlessLoopEndsWithItsHost) {
+  int from_host[2];
+  ASSERT_EQ(pipe(from_host), 0);
+  const pid_t host = fork();
+  if (host == 0) {
+    const PluginInstance reward = Make("reward", "probe");
+    const int pid = PidOf(reward);
+    if (write(from_host[1], &pid, sizeof pid) == sizeof pid) {
+      Score(reward, std::vector<std::string>{"hang"});
+    }
+    _exit(0);
+  }
+  int worker = 0;
+  ASSERT_EQ(read(from_host[0], &worker, sizeof worker), static_cast<ssize_t>(sizeof worker));
+  EXPECT_FALSE(IsDead(worker));
+  kill(host, SIGKILL);
+  waitpid(host, nullptr, 0);
+  for (int i = 0; i < 3000 && !IsDead(worker); ++i) poll(nullptr, 0, 10);
+  EXPECT_TRUE(IsDead(worker));
+  close(from_host[0]);
+  close(from_host[1]);
 }
 
 TEST_F(WorkerStart, TheInstanceIsDestroyedInOrder) {
