@@ -61,8 +61,9 @@ void ReportLeftOut(StageRun& run, const SftData& data) {
 
 Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const StageModel& model) {
   const SftStage& config = run.stage->sft;
-  RETORT_ASSIGN_OR_RETURN(const std::vector<StageData> entries,
-                          LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
+  RETORT_ASSIGN_OR_RETURN(
+      const std::vector<StageData> entries,
+      LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(const data::SftOptions options, OptionsFor(config, model));
   RETORT_ASSIGN_OR_RETURN(data::LoaderOptions loader, LoaderOptionsFor(run));
   auto data = std::make_unique<SftData>();
