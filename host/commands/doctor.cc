@@ -3,14 +3,17 @@
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
+#include <cstdio>
 #include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/base/clock.h"
 #include "core/base/threads.h"
 #include "host/commands/command.h"
 #include "host/report/table.h"
+#include "host/worker/worker.h"
 
 namespace retort::host {
 namespace {
@@ -103,6 +106,23 @@ void AddPlugins(const CommandCall& call, std::vector<Finding>& findings) {
                       builtin == 0});
 }
 
+// Starts one and has it open a built-in plugin: the whole way that an isolated plugin takes.
+void AddWorker(const CommandCall& call, std::vector<Finding>& findings) {
+  const std::vector<const PluginInfo*> plugins = call.session.plugins().List();
+  if (plugins.empty()) return;  // said already
+  const Stopwatch clock;
+  WorkerOptions options;
+  options.program = call.session.WorkerPath();
+  const Result<LibraryDescription> described = DescribeInWorker(plugins[0]->path, options);
+  if (!described.ok()) {
+    findings.push_back({"worker", described.status().message(), true});
+    return;
+  }
+  char text[64];
+  std::snprintf(text, sizeof text, "answers %.0f ms after its start", clock.Seconds() * 1e3);
+  findings.push_back({"worker", text});
+}
+
 std::vector<Finding> Examine(const CommandCall& call) {
   std::vector<Finding> findings = {
       {"retort", retort_version()},
@@ -116,6 +136,7 @@ std::vector<Finding> Examine(const CommandCall& call) {
       {"gpu", "not used by this version"},
   };
   AddPlugins(call, findings);
+  AddWorker(call, findings);
   AddEngine(call, findings);
   return findings;
 }

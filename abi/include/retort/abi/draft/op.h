@@ -40,7 +40,7 @@ typedef struct retort_op_shapes {
   uint32_t n_state;               /* out: likewise */
   const retort_tensor* const* in; /* [n_in] */
   retort_tensor* out;             /* out: [n_out] of MAX_OUTPUTS; float types */
-  retort_tensor* saved;           /* out: [n_saved]; any dtype */
+  retort_tensor* saved;           /* out: [n_saved]; any dtype; T is the first dimension or none */
   retort_tensor* state;           /* out: [n_state], the shape of one sequence's state; any dtype;
                                      zero at the start of a sequence */
   uint64_t backward_in;           /* out: bit i: backward reads in[i]; prefilled with 0 */
@@ -49,7 +49,8 @@ typedef struct retort_op_shapes {
 
 /* Tensors are contiguous, as infer said. Which members are there:
  *
- *   - forward: in, out; saved unless n_saved is 0; state unless n_state is 0.
+ *   - forward: in, out; saved unless n_saved is 0; state where forward serves for decode, else
+ *     every sequence starts from zero and ends.
  *   - backward: in[i] and out[i] by the bits of infer, else NULL; saved, d_out, d_in.
  *   - decode: in, out, state.
  *
