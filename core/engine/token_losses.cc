@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-#include "core/engine/abi_tensor.h"
+#include "core/base/abi_tensor.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/ops.h"
 

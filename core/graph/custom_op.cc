@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/base/abi_tensor.h"
 #include "core/base/checked.h"
 #include "core/json/json.h"
 
@@ -17,23 +18,10 @@ namespace {
 constexpr std::array<int64_t, 3> kProbes = {1, 67, 1031};
 constexpr int64_t kMaxElements = int64_t{1} << 40;
 
-retort_dtype ToAbi(DType type) {
-  const auto bits = static_cast<uint8_t>(8 * DTypeSize(type));
-  switch (type) {
-    case DType::kF32:
-    case DType::kF64:
-    case DType::kF16: return {RETORT_DTYPE_FLOAT, bits, 1};
-    case DType::kBF16: return {RETORT_DTYPE_BFLOAT, bits, 1};
-    case DType::kU8: return {RETORT_DTYPE_UINT, bits, 1};
-    case DType::kBool: return {RETORT_DTYPE_BOOL, bits, 1};
-    default: return {RETORT_DTYPE_INT, bits, 1};
-  }
-}
-
 std::optional<DType> FromAbi(const retort_dtype& type) {
   for (const DType known : {DType::kF32, DType::kF64, DType::kF16, DType::kBF16, DType::kI64,
                             DType::kI32, DType::kI16, DType::kI8, DType::kU8, DType::kBool}) {
-    const retort_dtype abi = ToAbi(known);
+    const retort_dtype abi = AbiDType(known);
     if (abi.code == type.code && abi.bits == type.bits && type.lanes == 1) return known;
   }
   return std::nullopt;
@@ -260,7 +248,7 @@ void OpTensor::Finish(void* data, DType dtype, int32_t ndim) {
   tensor = {.data = data,
             .device = {.type = RETORT_DEVICE_CPU, .id = 0},
             .ndim = ndim,
-            .dtype = ToAbi(dtype),
+            .dtype = AbiDType(dtype),
             .shape = shape.data(),
             .strides = strides.data(),
             .byte_offset = 0};

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/abi_tensor.h"
 #include "core/base/checked.h"
-#include "core/engine/abi_tensor.h"
 #include "core/train/param_groups.h"
 
 namespace retort::train {
@@ -173,15 +173,15 @@ void OptimizerState::PlaceAndInit() {
   arena_.Reserve(total);
   int64_t offset = 0;
   for (Slot& slot : slots_) {
-    slot.param_tensor = engine::AbiTensor(slot.param);
-    slot.grad_tensor = engine::AbiTensor(slot.grad);
+    slot.param_tensor = AbiTensor(slot.param);
+    slot.grad_tensor = AbiTensor(slot.grad);
     slot.state_tensors.reserve(slot.states.size());
     for (uint32_t i = 0; i < slot.spec->n_states; ++i) {
       TensorView& state = slot.states[i];
       state.data = arena_.data() + offset;
       offset += padded(state.bytes());
       Init(StateAt(*slot.spec, i), slot.param, state);
-      slot.state_tensors.push_back(engine::AbiTensor(state));
+      slot.state_tensors.push_back(AbiTensor(state));
       slot.state_pointers.push_back(&slot.state_tensors.back());
     }
     tensors_.push_back({.info = &slot.info,
@@ -200,7 +200,7 @@ Status OptimizerState::Step(const StepInputs& inputs, const PluginCallSettings& 
   const std::array<double, kNumGroups> weight_decay = {inputs.weight_decay, 0};
   float scale = inputs.grad_scale;
   TensorView scale_view = TensorView::Contiguous(&scale, DType::kF32, {1});
-  const retort_tensor scale_tensor = engine::AbiTensor(scale_view);
+  const retort_tensor scale_tensor = AbiTensor(scale_view);
   retort_optimizer_args args{};
   args.struct_size = sizeof(args);
   args.tensor_stride = sizeof(retort_optimizer_tensor);

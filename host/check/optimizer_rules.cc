@@ -37,6 +37,16 @@ Status RunSteps(const Optimizer& optimizer, std::span<Slot> slots, int64_t first
   return OkStatus();
 }
 
+// Passes if all are equal to the bit; else what differs, after `context`.
+Finding SameSlots(std::span<const Slot> found, std::span<const Slot> expected,
+                  const std::string& context) {
+  for (size_t i = 0; i < found.size(); ++i) {
+    const std::string text = SlotsDiffer(found[i], expected[i]);
+    if (!text.empty()) return Finding::Fail(context + text);
+  }
+  return Finding::Pass();
+}
+
 Result<std::vector<Slot>> StartSlots(const Optimizer& optimizer, const Subject& subject) {
   Rng rng = subject.Random("optimizer.params");
   return optimizer.Slots(SomeParams(), &rng);
@@ -178,14 +188,10 @@ Finding Continues(const Subject& subject) {
     std::vector<Slot> continued = slots;
     RETORT_FAIL_IF_ERROR(RunSteps(optimizer, slots, 1 + kSteps, subject));
     RETORT_FAIL_IF_ERROR(RunSteps(fresh, continued, 1 + kSteps, subject));
-    for (size_t i = 0; i < slots.size(); ++i) {
-      const std::string text = SlotsDiffer(continued[i], slots[i]);
-      if (text.empty()) continue;
-      return Finding::Fail("a fresh instance with the same state " +
-                           std::string(optimizer.has_scalars() ? "(loaded from save) " : "") +
-                           "goes on differently: " + text);
-    }
-    return Finding::Pass();
+    return SameSlots(continued, slots,
+                     "a fresh instance with the same state " +
+                         std::string(optimizer.has_scalars() ? "(loaded from save) " : "") +
+                         "goes on differently: ");
   });
 }
 
@@ -277,15 +283,9 @@ Finding Groups(const Subject& subject) {
     std::swap(reversed.weight_decay[0], reversed.weight_decay[1]);
     RETORT_FAIL_IF_ERROR(RunSteps(optimizer, slots, 1, subject, how));
     RETORT_FAIL_IF_ERROR(RunSteps(other, swapped, 1, subject, reversed));
-    for (size_t i = 0; i < slots.size(); ++i) {
-      const std::string text = SlotsDiffer(swapped[i], slots[i]);
-      if (text.empty()) continue;
-      return Finding::Fail(
-          "with both groups swapped in params, learning_rate and weight_decay "
-          "other results: " +
-          text);
-    }
-    return Finding::Pass();
+    return SameSlots(
+        swapped, slots,
+        "with both groups swapped in params, learning_rate and weight_decay other results: ");
   });
 }
 
@@ -303,15 +303,9 @@ Finding Alone(const Subject& subject) {
       DrawGradients(alone, step, subject);
       for (Slot& slot : alone) RETORT_FAIL_IF_ERROR(other.Step({&slot, 1}, step));
     }
-    for (size_t i = 0; i < alone.size(); ++i) {
-      const std::string text = SlotsDiffer(together[i], alone[i]);
-      if (text.empty()) continue;
-      return Finding::Fail(
-          "several tensors in one call (at a stride larger than the struct) give "
-          "other bits than one per call: " +
-          text);
-    }
-    return Finding::Pass();
+    return SameSlots(together, alone,
+                     "several tensors in one call (at a stride larger than the struct) give other "
+                     "bits than one per call: ");
   });
 }
 
@@ -323,12 +317,7 @@ Finding Grown(const Subject& subject) {
     RETORT_FAIL_IF_ERROR(RunSteps(optimizer, now, 1, subject));
     RETORT_FAIL_IF_ERROR(RunSteps(other, later, 1, subject, {.growth = Growth::kGrown})
                              .WithContext("structs 64 bytes larger"));
-    for (size_t i = 0; i < now.size(); ++i) {
-      const std::string text = SlotsDiffer(later[i], now[i]);
-      if (text.empty()) continue;
-      return Finding::Fail("with structs 64 bytes larger, as of a later host: " + text);
-    }
-    return Finding::Pass();
+    return SameSlots(later, now, "with structs 64 bytes larger, as of a later host: ");
   });
 }
 

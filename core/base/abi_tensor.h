@@ -5,7 +5,7 @@
 #include "core/base/tensor.h"
 #include "retort/abi/tensor.h"
 
-namespace retort::engine {
+namespace retort {
 
 constexpr retort_dtype AbiDType(DType type) {
   const auto bits = static_cast<uint8_t>(8 * DTypeSize(type));
@@ -31,4 +31,4 @@ inline retort_tensor AbiTensor(TensorView& view) {
           .byte_offset = 0};
 }
 
-}  // namespace retort::engine
+}  // namespace retort
