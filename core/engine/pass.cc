@@ -111,6 +111,13 @@ void Pass::ForwardAttention(const Node& node, const NodePlan& plan, AttentionSto
   ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, &lse, n_threads_);
 }
 
+void Pass::ForwardLayerNorm(const Node& node, const NodePlan& plan) {
+  const TensorView stats = plan.saved < 0 ? TensorView{} : View(plan.saved);
+  ops::LayerNormForward(View(plan.in[0].value), ParamAt(node, 0),
+                        node.params[1] < 0 ? nullptr : &ParamAt(node, 1), node.eps, View(plan.out),
+                        plan.saved < 0 ? nullptr : &stats, n_threads_);
+}
+
 void Pass::ForwardNode(size_t i, AttentionStore* store) {
   const Node& node = NodeAt(i);
   const NodePlan& plan = plan_.nodes[i];
@@ -129,6 +136,7 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
       return ops::NormForward(NormOf(node, y.cols()), x(0), ParamAt(node, 0), y,
                               plan.saved < 0 ? nullptr : &rstd, n_threads_);
     }
+    case Op::kLayerNorm: return ForwardLayerNorm(node, plan);
     case Op::kRope:
       return ops::Rope(node, angles_[static_cast<size_t>(angles_of_[i])], ops::Rotation::kForward,
                        batch_.positions, x(0), y, n_threads_);

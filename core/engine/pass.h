@@ -51,10 +51,12 @@ class Pass {
   void CoverPositions(std::span<const int32_t> positions);
 
   void ForwardNode(size_t i, AttentionStore* store);
+  void ForwardLayerNorm(const graph::Node& node, const NodePlan& plan);
   void ForwardAttention(const graph::Node& node, const NodePlan& plan, AttentionStore* store);
   void BackwardNode(size_t i, Gradients& grads);
   void BackwardLinear(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
+  void BackwardLayerNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardAdd(const NodePlan& plan);
   void BackwardWriteOnly(const graph::Node& node, const NodePlan& plan, size_t i);
   CustomOps::Frame Frame() const {

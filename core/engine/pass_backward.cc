@@ -29,6 +29,7 @@ void Pass::BackwardNode(size_t i, Gradients& grads) {
     case Op::kLinear: return BackwardLinear(node, plan, grads);
     case Op::kRmsNorm:
     case Op::kHeadNorm: return BackwardNorm(node, plan, grads);
+    case Op::kLayerNorm: return BackwardLayerNorm(node, plan, grads);
     case Op::kAdd: return BackwardAdd(plan);
     case Op::kCustom: return custom_ops_.Backward(i, Frame(), grads);
     default: return BackwardWriteOnly(node, plan, i);
@@ -56,6 +57,17 @@ void Pass::BackwardNorm(const Node& node, const NodePlan& plan, Gradients& grads
   ops::NormBackward(NormOf(node, x.cols()), View(plan.d_out), x, ParamAt(node, 0), View(plan.saved),
                     View(plan.in[0].grad), plan.in[0].delivery == Delivery::kAccumulate, dw,
                     n_threads_);
+}
+
+void Pass::BackwardLayerNorm(const Node& node, const NodePlan& plan, Gradients& grads) {
+  const auto gradient = [&](int32_t param) {
+    return param >= 0 && grads.Wanted(param) ? grads.ForAdding(param)
+                                             : TensorView{.dtype = dtype()};
+  };
+  const TensorView dw = gradient(node.params[0]), db = gradient(node.params[1]);
+  ops::LayerNormBackward(View(plan.d_out), View(plan.in[0].value), ParamAt(node, 0),
+                         View(plan.saved), View(plan.in[0].grad),
+                         plan.in[0].delivery == Delivery::kAccumulate, dw, db, n_threads_);
 }
 
 void Pass::BackwardAdd(const NodePlan& plan) {

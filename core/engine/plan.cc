@@ -15,13 +15,12 @@ using graph::Op;
 
 constexpr int64_t kFixedAlignment = 16;  // elements: 64 bytes and more
 
-bool IsNorm(Op op) { return op == Op::kRmsNorm || op == Op::kHeadNorm; }
-
 // Whether backward of the node reads the values of its inputs; attention reads its output too.
 bool NeedsInputs(Op op) {
   switch (op) {
     case Op::kLinear:
     case Op::kRmsNorm:
+    case Op::kLayerNorm:
     case Op::kHeadNorm:
     case Op::kAttention:
     case Op::kActivation:
@@ -32,10 +31,19 @@ bool NeedsInputs(Op op) {
 }
 
 // Whether the op itself can add to a gradient that is there already.
-bool CanAccumulate(Op op) { return op == Op::kLinear || IsNorm(op); }
+bool CanAccumulate(Op op) {
+  switch (op) {
+    case Op::kLinear:
+    case Op::kRmsNorm:
+    case Op::kLayerNorm:
+    case Op::kHeadNorm: return true;
+    default: return false;
+  }
+}
 
 int64_t SavedWidth(const Graph& graph, const Node& node) {
   if (node.op == Op::kRmsNorm) return 1;
+  if (node.op == Op::kLayerNorm) return 2;
   if (node.op == Op::kHeadNorm) {
     return graph.values[static_cast<size_t>(node.out)].width / node.head_dim;
   }

@@ -44,7 +44,7 @@ struct InputPlan {
 
 struct NodePlan {
   BufferId out = -1, d_out = -1;
-  BufferId saved = -1;  // rstd of norms, log-sum-exp of attention
+  BufferId saved = -1;  // rstd of norms (layer_norm: mean and rstd), log-sum-exp of attention
   std::vector<InputPlan> in = {};
   bool fuse_next = false;  // add whose sum the next node norms: both in one pass
 };

@@ -144,6 +144,7 @@ Builder::Builder(std::string family, OpFactory ops) : impl_(std::make_unique<Imp
     Impl::From(ctx).SetResult(hidden, head, logit_scale, soft_cap);
   };
   FillOps(table);
+  FillRowOps(table);
   FillCustom(table);
 }
 

@@ -39,6 +39,7 @@ struct Builder::Impl {
   bool HasRows(retort_value v) const { return HasValue(v) && graph.values[v.id - 1].param < 0; }
   // The param has exactly this shape; -1: any size.
   bool CheckShape(Op op, retort_param p, std::vector<int64_t> want);
+  bool CheckEps(Op op, double eps);
   // Appends the node and its output value.
   retort_value Add(Node node, int64_t out_width);
   retort_value AddCustom(const char* op_id, const retort_value* in, uint32_t n_in, uint32_t n_out,
@@ -52,10 +53,15 @@ struct Builder::Impl {
 
 // Fills the op callbacks of the table (builder_ops.cc).
 void FillOps(retort_builder_v1& table);
+// Those of builder_rows.cc.
+void FillRowOps(retort_builder_v1& table);
 // custom, output_of and value_of (builder_custom.cc).
 void FillCustom(retort_builder_v1& table);
 // Looks at the whole graph: unused values and params, layers, sources; works out param roles.
 void CheckAndAssignRoles(Graph& graph, std::vector<std::string>& errors);
+
+inline int32_t Index(retort_value v) { return static_cast<int32_t>(v.id) - 1; }
+inline int32_t Index(retort_param p) { return static_cast<int32_t>(p.id) - 1; }
 
 std::string ShapeText(const std::vector<int64_t>& shape);
 

@@ -55,6 +55,12 @@ bool Builder::Impl::CheckShape(Op op, retort_param p, std::vector<int64_t> want)
   return same;
 }
 
+bool Builder::Impl::CheckEps(Op op, double eps) {
+  if (eps >= 0 && std::isfinite(eps)) return true;
+  Fail(Here(op) + ": eps must be finite and at least 0");
+  return false;
+}
+
 retort_value Builder::Impl::Add(Node node, int64_t out_width) {
   node.block = graph.n_blocks - 1;
   node.out = static_cast<int32_t>(graph.values.size());
@@ -68,19 +74,10 @@ namespace {
 
 using Impl = Builder::Impl;
 
-int32_t Index(retort_value v) { return static_cast<int32_t>(v.id) - 1; }
-int32_t Index(retort_param p) { return static_cast<int32_t>(p.id) - 1; }
-
 bool KnownActivation(Impl& impl, Op op, uint32_t kind) {
   if (kind <= RETORT_ACTIVATION_SIGMOID) return true;
   impl.Fail(impl.Here(op) + ": activation " + std::to_string(kind) + " is unknown");
   impl.unimplemented = true;
-  return false;
-}
-
-bool ValidEps(Impl& impl, Op op, double eps) {
-  if (eps >= 0 && std::isfinite(eps)) return true;
-  impl.Fail(impl.Here(op) + ": eps must be finite and at least 0");
   return false;
 }
 
@@ -113,7 +110,7 @@ retort_value RmsNorm(void* ctx, retort_value x, retort_param weight, double eps,
   if (!impl.CheckParam(Op::kRmsNorm, "weight", weight)) return {0};
   const int64_t width = impl.WidthOf(x);
   if (!impl.CheckShape(Op::kRmsNorm, weight, {width})) return {0};
-  if (!ValidEps(impl, Op::kRmsNorm, eps)) return {0};
+  if (!impl.CheckEps(Op::kRmsNorm, eps)) return {0};
   Node node{.op = Op::kRmsNorm,
             .in = {Index(x)},
             .params = {Index(weight)},
@@ -128,7 +125,7 @@ retort_value HeadNorm(void* ctx, retort_value x, retort_param weight, uint32_t h
   if (!impl.CheckValue(Op::kHeadNorm, "x", x)) return {0};
   if (!impl.CheckParam(Op::kHeadNorm, "weight", weight)) return {0};
   if (!impl.CheckShape(Op::kHeadNorm, weight, {head_dim})) return {0};
-  if (!ValidEps(impl, Op::kHeadNorm, eps)) return {0};
+  if (!impl.CheckEps(Op::kHeadNorm, eps)) return {0};
   const int64_t width = impl.WidthOf(x);
   if (head_dim == 0 || width % head_dim != 0) {
     impl.Fail(impl.Here(Op::kHeadNorm) + ": width " + std::to_string(width) +
@@ -300,9 +297,6 @@ void FillOps(retort_builder_v1& table) {
   table.add = Add;
   table.mul = Mul;
   table.scale = Scale;
-  table.layer_norm = [](void* ctx, retort_value, retort_param, retort_param, double) {
-    return Refuse(ctx, "layer_norm");
-  };
   table.slice = [](void* ctx, retort_value, uint32_t, uint32_t, uint32_t) {
     return Refuse(ctx, "slice");
   };

@@ -13,6 +13,7 @@ uint32_t RoleOf(Op op, size_t slot) {
   switch (op) {
     case Op::kEmbed: return RETORT_ROLE_EMBEDDING;
     case Op::kLinear: return slot == 0 ? RETORT_ROLE_MATRIX : RETORT_ROLE_BIAS;
+    case Op::kLayerNorm: return slot == 0 ? RETORT_ROLE_NORM : RETORT_ROLE_BIAS;
     case Op::kRmsNorm:
     case Op::kHeadNorm: return RETORT_ROLE_NORM;
     default: return 0;

@@ -19,6 +19,7 @@ enum class Op : uint8_t {
   kEmbed,       // in: - ; params: table [V,D]; scale
   kLinear,      // in: x; params: weight [O,I], bias [O] or -1
   kRmsNorm,     // in: x; params: weight [D]; eps, weight_offset
+  kLayerNorm,   // in: x; params: weight [D], bias [D] or -1; eps
   kHeadNorm,    // in: x; params: weight [H]; eps, weight_offset, head_dim
   kRope,        // in: x; n_heads, rope
   kAttention,   // in: q [T,N*H], k [T,G*H], v [T,G*H]; layer, attention

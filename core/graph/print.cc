@@ -12,6 +12,7 @@ const char* OpName(Op op) {
     case Op::kEmbed: return "embed";
     case Op::kLinear: return "linear";
     case Op::kRmsNorm: return "rms_norm";
+    case Op::kLayerNorm: return "layer_norm";
     case Op::kHeadNorm: return "head_norm";
     case Op::kRope: return "rope";
     case Op::kAttention: return "attention";
@@ -72,6 +73,7 @@ std::string Attributes(const Node& node) {
     case Op::kEmbed:
     case Op::kScale: return node.scale == 1 ? "" : "scale " + Number(node.scale);
     case Op::kRmsNorm:
+    case Op::kLayerNorm:
     case Op::kHeadNorm:
       return "eps " + Number(node.eps) +
              (node.weight_offset == 0 ? "" : ", offset " + Number(node.weight_offset));

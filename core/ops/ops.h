@@ -48,6 +48,15 @@ void NormBackward(const NormSpec& spec, const TensorView& dy_TD, const TensorVie
                   const TensorView& w, const TensorView& rstd, const TensorView& dx_TD,
                   bool accumulate, const TensorView& dw, int n_threads);
 
+// layer_norm: y = (x - mean x) * rsqrt(var x + eps) * w + b. `b` may be NULL. stats: [T, 2], mean
+// and rstd, or NULL.
+void LayerNormForward(const TensorView& x_TD, const TensorView& w, const TensorView* b, double eps,
+                      const TensorView& y_TD, const TensorView* stats_T2, int n_threads);
+// dw and db: adds; data NULL: not wanted. dx may be dy.
+void LayerNormBackward(const TensorView& dy_TD, const TensorView& x_TD, const TensorView& w,
+                       const TensorView& stats_T2, const TensorView& dx_TD, bool accumulate,
+                       const TensorView& dw, const TensorView& db, int n_threads);
+
 // rope: cos and sin of every position of one RopeSpec, grown as positions do.
 class RopeAngles {
  public:
