@@ -63,9 +63,10 @@ std::string UseReward(const PluginInstance& plugin) {
 }
 
 std::string UseFilter(const PluginInstance& plugin) {
-  const std::vector<retort_sample> raw =
-      ToRaw({{.completion = "short", .gold = "", .record = ""},
-             {.completion = std::string(50, 'x'), .gold = "", .record = ""}});
+  const std::vector<TestSample> samples = {
+      {.completion = "short", .gold = "", .record = ""},
+      {.completion = std::string(50, 'x'), .gold = "", .record = ""}};
+  const std::vector<retort_sample> raw = ToRaw(samples);
   const retort_group group = {0, raw.size(), 1};
   std::string text;
   retort_filter_args args{};
