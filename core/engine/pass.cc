@@ -118,6 +118,12 @@ void Pass::ForwardLayerNorm(const Node& node, const NodePlan& plan) {
                         plan.saved < 0 ? nullptr : &stats, n_threads_);
 }
 
+void Pass::ForwardConcat(const Node& node, const NodePlan& plan) {
+  EachConcatPart(graph_, node, [&](size_t k, const ops::ConcatPart& part) {
+    ops::ConcatForward(View(plan.in[k].value), part, View(plan.out), n_threads_);
+  });
+}
+
 void Pass::ForwardNode(size_t i, AttentionStore* store) {
   const Node& node = NodeAt(i);
   const NodePlan& plan = plan_.nodes[i];
@@ -153,6 +159,8 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
     }
     case Op::kMul: return ops::MulForward(x(0), x(1), y, n_threads_);
     case Op::kScale: return ops::ScaleForward(x(0), node.scale, y, n_threads_);
+    case Op::kSlice: return ops::SliceForward(x(0), node.n_heads, node.begin, y, n_threads_);
+    case Op::kConcat: return ForwardConcat(node, plan);
     case Op::kCustom: return;  // above: its outputs are many
   }
 }

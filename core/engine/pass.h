@@ -23,6 +23,18 @@ namespace retort::engine {
 // The spec of an rms_norm or head_norm node over rows of `width`.
 ops::NormSpec NormOf(const graph::Node& node, int64_t width);
 
+// Calls fn(k, where input k of a concat lies in a head of the output), in order.
+template <class Fn>
+void EachConcatPart(const graph::Graph& graph, const graph::Node& node, Fn&& fn) {
+  ops::ConcatPart part{.n_heads = node.n_heads};
+  for (size_t k = 0; k < node.in.size(); ++k) {
+    const int64_t width = graph.values[static_cast<size_t>(node.in[k])].width;
+    part.repeat = node.Repeats(k);
+    fn(k, part);
+    part.begin += part.repeat ? width : width / node.n_heads;
+  }
+}
+
 class Pass {
  public:
   // `params` in graph.params order, f32 or f64 alike; graph and params outlive the object. Throws
@@ -52,11 +64,13 @@ class Pass {
 
   void ForwardNode(size_t i, AttentionStore* store);
   void ForwardLayerNorm(const graph::Node& node, const NodePlan& plan);
+  void ForwardConcat(const graph::Node& node, const NodePlan& plan);
   void ForwardAttention(const graph::Node& node, const NodePlan& plan, AttentionStore* store);
   void BackwardNode(size_t i, Gradients& grads);
   void BackwardLinear(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardLayerNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
+  void BackwardConcat(const graph::Node& node, const NodePlan& plan);
   void BackwardAdd(const NodePlan& plan);
   void BackwardWriteOnly(const graph::Node& node, const NodePlan& plan, size_t i);
   CustomOps::Frame Frame() const {

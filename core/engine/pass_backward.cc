@@ -30,6 +30,10 @@ void Pass::BackwardNode(size_t i, Gradients& grads) {
     case Op::kRmsNorm:
     case Op::kHeadNorm: return BackwardNorm(node, plan, grads);
     case Op::kLayerNorm: return BackwardLayerNorm(node, plan, grads);
+    case Op::kSlice:
+      return ops::SliceBackward(View(plan.d_out), node.n_heads, node.begin, View(plan.in[0].grad),
+                                plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
+    case Op::kConcat: return BackwardConcat(node, plan);
     case Op::kAdd: return BackwardAdd(plan);
     case Op::kCustom: return custom_ops_.Backward(i, Frame(), grads);
     default: return BackwardWriteOnly(node, plan, i);
@@ -68,6 +72,13 @@ void Pass::BackwardLayerNorm(const Node& node, const NodePlan& plan, Gradients& 
   ops::LayerNormBackward(View(plan.d_out), View(plan.in[0].value), ParamAt(node, 0),
                          View(plan.saved), View(plan.in[0].grad),
                          plan.in[0].delivery == Delivery::kAccumulate, dw, db, n_threads_);
+}
+
+void Pass::BackwardConcat(const Node& node, const NodePlan& plan) {
+  EachConcatPart(graph_, node, [&](size_t k, const ops::ConcatPart& part) {
+    ops::ConcatBackward(View(plan.d_out), part, View(plan.in[k].grad),
+                        plan.in[k].delivery == Delivery::kAccumulate, n_threads_);
+  });
 }
 
 void Pass::BackwardAdd(const NodePlan& plan) {

@@ -36,7 +36,9 @@ bool CanAccumulate(Op op) {
     case Op::kLinear:
     case Op::kRmsNorm:
     case Op::kLayerNorm:
-    case Op::kHeadNorm: return true;
+    case Op::kHeadNorm:
+    case Op::kSlice:
+    case Op::kConcat: return true;
     default: return false;
   }
 }

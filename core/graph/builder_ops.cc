@@ -138,7 +138,9 @@ retort_value HeadNorm(void* ctx, retort_value x, retort_param weight, uint32_t h
             .eps = eps,
             .weight_offset = weight_offset,
             .head_dim = head_dim};
-  return impl.Add(std::move(node), width);
+  const retort_value y = impl.Add(std::move(node), width);
+  impl.graph.values.back().one_head = width == head_dim;
+  return y;
 }
 
 retort_value Rope(void* ctx, retort_value x, uint32_t n_heads, const retort_rope_spec* spec) {
@@ -171,7 +173,9 @@ retort_value Rope(void* ctx, retort_value x, uint32_t n_heads, const retort_rope
     return {0};
   }
   Node node{.op = Op::kRope, .in = {Index(x)}, .n_heads = n_heads, .rope = std::move(rope)};
-  return impl.Add(std::move(node), width);
+  const retort_value y = impl.Add(std::move(node), width);
+  impl.graph.values.back().one_head = n_heads == 1;
+  return y;
 }
 
 // Why the spec and widths don't fit together, or "".
@@ -297,12 +301,6 @@ void FillOps(retort_builder_v1& table) {
   table.add = Add;
   table.mul = Mul;
   table.scale = Scale;
-  table.slice = [](void* ctx, retort_value, uint32_t, uint32_t, uint32_t) {
-    return Refuse(ctx, "slice");
-  };
-  table.concat = [](void* ctx, const retort_value*, uint32_t, uint32_t) {
-    return Refuse(ctx, "concat");
-  };
   table.moe = [](void* ctx, retort_value, retort_value, const retort_moe_spec*) {
     return Refuse(ctx, "moe");
   };

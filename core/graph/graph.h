@@ -28,9 +28,12 @@ enum class Op : uint8_t {
   kAdd,         // in: a, b
   kMul,         // in: a, b (same width, or width 1)
   kScale,       // in: x; scale
+  kSlice,       // in: x; n_heads, begin, end
+  kConcat,      // in: 1 to kMaxConcatInputs; n_heads, repeats
   kCustom,      // in: what the op takes, rows or weights; custom, n_out
 };
 const char* OpName(Op op);
+constexpr size_t kMaxConcatInputs = 64;
 
 // Where (part of) a param comes from in a checkpoint. Sources stack by rows.
 struct Source {
@@ -75,17 +78,21 @@ struct Node {
   int32_t block = -1;                // index of the block it belongs to, -1 before the first
   double eps = 0, weight_offset = 0, scale = 1;
   int64_t head_dim = 0, n_heads = 0;
-  uint32_t activation = 0;  // RETORT_ACTIVATION_*
-  int32_t layer = -1;       // attention: index of the KV cache layer, dense from 0
+  int64_t begin = 0, end = 0;  // slice: of each head
+  uint64_t repeats = 0;        // concat: bit k: input k is one head, repeated for each
+  uint32_t activation = 0;     // RETORT_ACTIVATION_*
+  int32_t layer = -1;          // attention: index of the KV cache layer, dense from 0
   RopeSpec rope = {};
   AttentionSpec attention = {};
   int32_t custom = -1;  // custom: index into Graph::customs
+  bool Repeats(size_t input) const { return (repeats >> input & 1) != 0; }
 };
 
 struct Value {
   int64_t width = 0;      // of a row; 0: a weight
   int32_t producer = -1;  // node index; -1: a weight
   int32_t param = -1;     // a weight (value_of): its index
+  bool one_head = false;  // its op says that the row is one head
 };
 
 struct Graph {

@@ -21,6 +21,8 @@ const char* OpName(Op op) {
     case Op::kAdd: return "add";
     case Op::kMul: return "mul";
     case Op::kScale: return "scale";
+    case Op::kSlice: return "slice";
+    case Op::kConcat: return "concat";
     case Op::kCustom: return "custom";
   }
   return "?";
@@ -68,6 +70,20 @@ std::string AttentionText(const Node& node) {
   return text;
 }
 
+std::string SliceText(const Node& node) {
+  return "elements " + std::to_string(node.begin) + " to " + std::to_string(node.end) + " of " +
+         std::to_string(node.n_heads) + (node.n_heads == 1 ? " head" : " heads");
+}
+
+std::string ConcatText(const Node& node) {
+  if (node.n_heads == 1) return "";
+  std::string text = std::to_string(node.n_heads) + " heads";
+  for (size_t k = 0; k < node.in.size(); ++k) {
+    if (node.Repeats(k)) text += ", %" + std::to_string(node.in[k]) + " in each";
+  }
+  return text;
+}
+
 std::string Attributes(const Node& node) {
   switch (node.op) {
     case Op::kEmbed:
@@ -79,6 +95,8 @@ std::string Attributes(const Node& node) {
              (node.weight_offset == 0 ? "" : ", offset " + Number(node.weight_offset));
     case Op::kRope: return RopeText(node.rope);
     case Op::kAttention: return AttentionText(node);
+    case Op::kSlice: return SliceText(node);
+    case Op::kConcat: return ConcatText(node);
     case Op::kActivation:
     case Op::kGated: return ActivationName(node.activation);
     default: return "";

@@ -115,6 +115,21 @@ void MulBackward(const TensorView& dy, const TensorView& a, const TensorView& b,
 // scale: y = x * factor, and its gradient by the same call.
 void ScaleForward(const TensorView& x, double factor, const TensorView& y, int n_threads);
 
+// slice: y has the elements from `begin` on of each of n_heads equal parts of x's rows.
+void SliceForward(const TensorView& x, int64_t n_heads, int64_t begin, const TensorView& y,
+                  int n_threads);
+void SliceBackward(const TensorView& dy, int64_t n_heads, int64_t begin, const TensorView& dx,
+                   bool accumulate, int n_threads);
+// concat, one input at a time: x becomes the elements from `begin` on of each head of y. `repeat`:
+// x is one head, which every head of y gets.
+struct ConcatPart {
+  int64_t n_heads = 1, begin = 0;
+  bool repeat = false;
+};
+void ConcatForward(const TensorView& x, const ConcatPart& part, const TensorView& y, int n_threads);
+void ConcatBackward(const TensorView& dy, const ConcatPart& part, const TensorView& dx,
+                    bool accumulate, int n_threads);
+
 // Rows between packed and chunked layout: out[r] = x[rows[r]], and the way back.
 void GatherRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out);
 void ScatterRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out);

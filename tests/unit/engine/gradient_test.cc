@@ -94,6 +94,10 @@ TEST(ModelGradient, SeparateHeadWithScaleAndSoftCap) {
   CheckGradients({.layers = 1, .tied = false, .logit_scale = 0.7, .soft_cap = 2});
 }
 TEST(ModelGradient, CustomOps) { CheckGradients({.custom_ops = true}); }
+TEST(ModelGradient, RowOps) { CheckGradients({.layers = 2, .row_ops = true}); }
+TEST(ModelGradient, RowOpsWithBranchFirst) {
+  CheckGradients({.layers = 1, .branch_first = true, .row_ops = true});
+}
 TEST(ModelGradient, BranchFirstInEverySum) { CheckGradients({.branch_first = true}); }
 
 void ExpectSameGradients(const Window& a, const Window& b, double tolerance) {

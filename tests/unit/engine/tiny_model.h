@@ -28,6 +28,8 @@ struct TinySpec {
   uint32_t frozen_embedding = 0;
   bool custom_ops = false;  // tanh, decay and mix (with a weight of its own) after each MLP
   uint32_t frozen_mix = 0;
+  uint32_t frozen_rows = 0;  // flags of the params of the row ops
+  bool row_ops = false;      // layer_norm, slice and concat in every way, in front of each block
 };
 
 // Writes the graph through the builder's C table, as a family plugin does.
@@ -88,6 +90,7 @@ class TinyFamily {
     const std::string at = "layers." + std::to_string(index) + ".";
     const int64_t wide = spec_.heads * spec_.head_dim, narrow = spec_.kv_heads * spec_.head_dim;
     table_->block(table_->ctx, index);
+    if (spec_.row_ops) x = RowOps(x, at);
     retort_value y = Norm(x, at + "input_norm.weight");
     retort_value q = Linear(y, at + "q", wide, spec_.width, true);
     retort_value k = Linear(y, at + "k", narrow, spec_.width, true);
@@ -107,6 +110,45 @@ class TinyFamily {
     y = table_->gated(table_->ctx, gate, up, RETORT_ACTIVATION_SILU);
     if (spec_.custom_ops) y = CustomOps(y);
     return Sum(x, Linear(y, at + "down", spec_.width, spec_.hidden));
+  }
+
+  retort_value LayerNorm(retort_value x, const std::string& name, int64_t width, bool bias) {
+    const uint32_t flags = spec_.frozen_rows;
+    const retort_param w = Param(name + ".weight", {width}, flags);
+    const retort_param b = bias ? Param(name + ".bias", {width}, flags) : retort_param{0};
+    return table_->layer_norm(table_->ctx, x, w, b, 1e-3);
+  }
+  retort_value Slice(retort_value x, int64_t heads, int64_t begin, int64_t end) {
+    const auto u32 = [](int64_t v) { return static_cast<uint32_t>(v); };
+    return table_->slice(table_->ctx, x, u32(heads), u32(begin), u32(end));
+  }
+  retort_value Concat(std::vector<retort_value> in, int64_t heads) {
+    return table_->concat(table_->ctx, in.data(), static_cast<uint32_t>(in.size()),
+                          static_cast<uint32_t>(heads));
+  }
+  retort_value Rope(retort_value x, int64_t heads, int64_t dim) {
+    retort_rope_spec rope{};
+    rope.struct_size = sizeof(rope);
+    rope.rotary_dim = static_cast<uint32_t>(dim);
+    rope.max_positions = 64;
+    rope.theta = 100;
+    return table_->rope(table_->ctx, x, static_cast<uint32_t>(heads), &rope);
+  }
+  // One value cut several times (overlapping, per head and flat), turned in place, one head put
+  // into all, the same value twice in a concat, and one whose gradient has other writers.
+  retort_value RowOps(retort_value x, const std::string& at) {
+    const int64_t heads = spec_.heads, head = 7;
+    retort_value y = LayerNorm(x, at + "rows_norm", spec_.width, true);
+    const retort_value fused = Linear(y, at + "rows_in", heads * head + 2, spec_.width);
+    const retort_value main = Slice(fused, 1, 0, heads * head);
+    const retort_value shared = Rope(Slice(fused, 1, heads * head, heads * head + 2), 1, 2);
+    const retort_value turned = Rope(Slice(main, heads, 0, 4), heads, 4);
+    const retort_value kept = Slice(main, heads, 3, 7);
+    y = Concat({kept, turned, shared, kept}, heads);
+    y = LayerNorm(y, at + "rows_mid", heads * 14, false);
+    y = Concat({y, x, shared, shared}, 1);
+    y = Linear(y, at + "rows_out", spec_.width, heads * 14 + spec_.width + 4);
+    return Sum(x, y);
   }
 
   retort_value Custom(const char* op, std::vector<retort_value> in, uint32_t n_out,

@@ -10,6 +10,11 @@ namespace {
 
 using RowOps = BuilderTest;
 
+int64_t WidthOf(const Graph& graph, retort_value v) { return graph.values[v.id - 1].width; }
+const Node& NodeOf(const Graph& graph, retort_value v) {
+  return graph.nodes[static_cast<size_t>(graph.values[v.id - 1].producer)];
+}
+
 TEST_F(RowOps, LayerNormHasNormAndBiasRoles) {
   const retort_value x = Embedded();
   const retort_param w = Param("w", {8}), b = Param("b", {8});
@@ -39,6 +44,79 @@ TEST_F(RowOps, LayerNormRefusesAnEpsThatIsNoNumber) {
 TEST_F(RowOps, LayerNormRefusesIdsThatAreNone) {
   Result(t_->layer_norm(t_->ctx, Embedded(), Param("w", {8}), {77}, 1e-5));
   ExpectError("node 1 (layer_norm): bias is not a param of this graph");
+}
+
+TEST_F(RowOps, SliceTakesElementsOfEachHead) {
+  const retort_value x = t_->slice(t_->ctx, Embedded(), 2, 1, 4);
+  Result(t_->linear(t_->ctx, x, Param("w", {8, 6}), {0}));
+  const Graph graph = Finished();
+  EXPECT_EQ(WidthOf(graph, x), 6);
+  const std::string text = Print(graph);
+  EXPECT_NE(text.find("[T, 6]  elements 1 to 4 of 2 heads"), std::string::npos) << text;
+}
+TEST_F(RowOps, SliceRefusesHeadsThatDoNotDivide) {
+  Result(t_->slice(t_->ctx, Embedded(), 3, 0, 1));
+  ExpectError("node 1 (slice): x has width 8, no multiple of 3 heads");
+}
+TEST_F(RowOps, SliceRefusesNoHeads) {
+  Result(t_->slice(t_->ctx, Embedded(), 0, 0, 1));
+  ExpectError("node 1 (slice): x has width 8, no multiple of 0 heads");
+}
+TEST_F(RowOps, SliceRefusesElementsOutsideAHead) {
+  Result(t_->slice(t_->ctx, Embedded(), 2, 1, 5));
+  ExpectError("node 1 (slice): elements 1 to 5 of a head of 4; they must be begin < end <= 4");
+}
+TEST_F(RowOps, SliceRefusesAnEmptyRange) {
+  Result(t_->slice(t_->ctx, Embedded(), 2, 3, 3));
+  ExpectError("node 1 (slice): elements 3 to 3 of a head of 4; they must be begin < end <= 4");
+}
+
+TEST_F(RowOps, ConcatRepeatsInputsOfOneHead) {
+  const retort_value x = Embedded();  // 8 wide: of 2 heads, 4 each
+  const retort_value odd = t_->slice(t_->ctx, x, 1, 0, 3);
+  retort_rope_spec spec{};
+  spec.struct_size = sizeof(spec);
+  spec.theta = 100;
+  spec.max_positions = 64;
+  const retort_value turned = t_->rope(t_->ctx, t_->slice(t_->ctx, x, 1, 0, 2), 1, &spec);
+  const std::vector<retort_value> in = {x, odd, turned};
+  const retort_value y = t_->concat(t_->ctx, in.data(), 3, 2);
+  const retort_value flat = t_->concat(t_->ctx, in.data(), 3, 1);
+  const std::vector<retort_value> both = {y, flat};
+  const retort_value all = t_->concat(t_->ctx, both.data(), 2, 1);
+  Result(t_->linear(t_->ctx, all, Param("w", {8, 31}), {0}));
+  const Graph graph = Finished();
+  EXPECT_EQ(WidthOf(graph, y), 2 * (4 + 3 + 2));
+  EXPECT_EQ(WidthOf(graph, flat), 8 + 3 + 2);
+  EXPECT_EQ(NodeOf(graph, y).repeats, 0b110U);
+  EXPECT_EQ(NodeOf(graph, flat).repeats, 0U);
+  const std::string text = Print(graph);
+  const std::string want = "2 heads, %" + std::to_string(odd.id - 1) + " in each, %" +
+                           std::to_string(turned.id - 1) + " in each";
+  EXPECT_NE(text.find(want), std::string::npos) << text;
+}
+TEST_F(RowOps, ConcatRefusesNoInputsAndNoHeads) {
+  const retort_value x = Embedded();
+  t_->concat(t_->ctx, nullptr, 2, 1);
+  t_->concat(t_->ctx, &x, 0, 1);
+  t_->concat(t_->ctx, &x, 1, 0);
+  Result(x);
+  ExpectError(
+      "node 1 (concat): it has 0 inputs of 1 heads; 1 to 64 inputs and at least 1 head are "
+      "allowed; "
+      "node 1 (concat): it has 0 inputs of 1 heads; 1 to 64 inputs and at least 1 head are "
+      "allowed; "
+      "node 1 (concat): it has 1 inputs of 0 heads");
+}
+TEST_F(RowOps, ConcatRefusesUnknownInputsAndAbsurdWidths) {
+  const retort_value x = Embedded();
+  const std::vector<retort_value> in = {x, {99}};
+  t_->concat(t_->ctx, in.data(), 2, 1);
+  t_->concat(t_->ctx, &x, 1, 0xFFFFFFFFU);
+  Result(x);
+  ExpectError(
+      "node 1 (concat): input 1 is not a value of this graph; node 1 (concat): 4294967295 "
+      "heads of 8 elements are wider than 2147483648");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // layer_norm, slice, concat and products with a weight, each against central differences and
 // autograd over sizes that leave every kind of rest.
 // SPDX-License-Identifier: Apache-2.0
+#include <ATen/ops/cat.h>
 #include <ATen/ops/layer_norm.h>
 
 #include "core/ops/ops.h"
@@ -110,6 +111,82 @@ TEST(LayerNorm, F32IsCloseToF64AndTheSameForAnyThreadCount) {
     want.insert(want.end(), part->values().begin(), part->values().end());
   }
   ExpectClose(Values(got.begin(), got.end()), want, 2e-5, "f32");
+}
+
+// Heads, width of a head, and the part of it that is taken.
+struct Cut {
+  int64_t n_heads, head, begin, end;
+};
+class Cuts : public testing::TestWithParam<Cut> {
+ protected:
+  static constexpr int64_t kRows = 3;
+  const Cut cut_ = GetParam();
+  const int64_t part_ = cut_.end - cut_.begin;
+};
+INSTANTIATE_TEST_SUITE_P(Awkward, Cuts,
+                         testing::Values(Cut{1, 1, 0, 1}, Cut{1, 7, 2, 5}, Cut{3, 5, 0, 2},
+                                         Cut{5, 1, 0, 1}, Cut{2, 13, 6, 13}, Cut{7, 3, 1, 2}));
+
+TEST_P(Cuts, Slice) {
+  Array x({kRows, cut_.n_heads * cut_.head}, 1), dy({kRows, cut_.n_heads * part_}, 2);
+  Array y = Array::Zeros(dy.shape()), dx(x.shape(), 9);  // garbage: it is overwritten
+  CheckOp(
+      {.inputs = {&x},
+       .grads = {&dx},
+       .y = y,
+       .dy = dy,
+       .forward = [&] { SliceForward(x.view(), cut_.n_heads, cut_.begin, y.view(), kThreads); },
+       .backward =
+           [&] { SliceBackward(dy.view(), cut_.n_heads, cut_.begin, dx.view(), false, kThreads); },
+       .reference =
+           [&](const std::vector<at::Tensor>& in) {
+             return in[0]
+                 .view({kRows, cut_.n_heads, cut_.head})
+                 .slice(2, cut_.begin, cut_.end)
+                 .reshape({kRows, cut_.n_heads * part_});
+           }});
+  Array sum(x.shape(), 5);
+  Values want = sum.values();
+  for (size_t i = 0; i < want.size(); ++i) want[i] += dx.values()[i];
+  SliceBackward(dy.view(), cut_.n_heads, cut_.begin, sum.view(), true, kThreads);
+  EXPECT_EQ(sum.values(), want);
+}
+
+// One input with heads of its own, one head for all, and the first again.
+TEST_P(Cuts, Concat) {
+  const int64_t n = cut_.n_heads, wide = cut_.head, narrow = part_, head = 2 * wide + narrow;
+  Array a({kRows, n * wide}, 1), b({kRows, narrow}, 2), dy({kRows, n * head}, 3);
+  Array y = Array::Zeros(dy.shape()), da(a.shape(), 8), db(b.shape(), 9);
+  const ConcatPart first{.n_heads = n}, one{.n_heads = n, .begin = wide, .repeat = true},
+      again{.n_heads = n, .begin = wide + narrow};
+  CheckOp(
+      {.inputs = {&a, &b},
+       .grads = {&da, &db},
+       .y = y,
+       .dy = dy,
+       .forward =
+           [&] {
+             ConcatForward(a.view(), first, y.view(), kThreads);
+             ConcatForward(b.view(), one, y.view(), kThreads);
+             ConcatForward(a.view(), again, y.view(), kThreads);
+           },
+       .backward =
+           [&] {
+             ConcatBackward(dy.view(), first, da.view(), false, kThreads);
+             ConcatBackward(dy.view(), one, db.view(), false, kThreads);
+             ConcatBackward(dy.view(), again, da.view(), true, kThreads);
+           },
+       .reference =
+           [&](const std::vector<at::Tensor>& in) {
+             const at::Tensor heads = in[0].view({kRows, n, wide});
+             const at::Tensor shared = in[1].view({kRows, 1, narrow}).expand({kRows, n, narrow});
+             return at::cat({heads, shared, heads}, 2).reshape({kRows, n * head});
+           }});
+  Array sum(b.shape(), 5);
+  Values want = sum.values();
+  for (size_t i = 0; i < want.size(); ++i) want[i] += db.values()[i];
+  ConcatBackward(dy.view(), one, sum.view(), true, kThreads);
+  ExpectClose(sum.values(), want, 1e-14, "added");
 }
 
 }  // namespace
