@@ -150,6 +150,9 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
     case Op::kActivation: return ops::ActivationForward(node.activation, x(0), y, n_threads_);
     case Op::kGated: return ops::GatedForward(node.activation, x(0), x(1), y, n_threads_);
     case Op::kAdd: {
+      if (!node.params.empty()) {
+        return ops::AddWeightForward(x(0), ParamAt(node, 0), y, n_threads_);
+      }
       if (!plan.fuse_next) return ops::AddForward(x(0), x(1), y, n_threads_);
       const Node& norm = NodeAt(i + 1);
       const NodePlan& next = plan_.nodes[i + 1];
@@ -157,7 +160,11 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
       return ops::AddNormForward(NormOf(norm, y.cols()), x(0), x(1), ParamAt(norm, 0), y,
                                  View(next.out), next.saved < 0 ? nullptr : &rstd, n_threads_);
     }
-    case Op::kMul: return ops::MulForward(x(0), x(1), y, n_threads_);
+    case Op::kMul:
+      if (!node.params.empty()) {
+        return ops::MulWeightForward(x(0), ParamAt(node, 0), y, n_threads_);
+      }
+      return ops::MulForward(x(0), x(1), y, n_threads_);
     case Op::kScale: return ops::ScaleForward(x(0), node.scale, y, n_threads_);
     case Op::kSlice: return ops::SliceForward(x(0), node.n_heads, node.begin, y, n_threads_);
     case Op::kConcat: return ForwardConcat(node, plan);

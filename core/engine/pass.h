@@ -71,7 +71,8 @@ class Pass {
   void BackwardNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardLayerNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardConcat(const graph::Node& node, const NodePlan& plan);
-  void BackwardAdd(const NodePlan& plan);
+  void BackwardAdd(const graph::Node& node, const NodePlan& plan, Gradients& grads);
+  void BackwardMulWeight(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardWriteOnly(const graph::Node& node, const NodePlan& plan, size_t i);
   CustomOps::Frame Frame() const {
     return {.arena = arena_.data(), .rows = rows_, .padded_rows = padded_rows_, .batch = batch_};

@@ -34,7 +34,10 @@ void Pass::BackwardNode(size_t i, Gradients& grads) {
       return ops::SliceBackward(View(plan.d_out), node.n_heads, node.begin, View(plan.in[0].grad),
                                 plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
     case Op::kConcat: return BackwardConcat(node, plan);
-    case Op::kAdd: return BackwardAdd(plan);
+    case Op::kAdd: return BackwardAdd(node, plan, grads);
+    case Op::kMul:
+      if (!node.params.empty()) return BackwardMulWeight(node, plan, grads);
+      return BackwardWriteOnly(node, plan, i);
     case Op::kCustom: return custom_ops_.Backward(i, Frame(), grads);
     default: return BackwardWriteOnly(node, plan, i);
   }
@@ -81,10 +84,22 @@ void Pass::BackwardConcat(const Node& node, const NodePlan& plan) {
   });
 }
 
-void Pass::BackwardAdd(const NodePlan& plan) {
+void Pass::BackwardMulWeight(const Node& node, const NodePlan& plan, Gradients& grads) {
   const TensorView dy = View(plan.d_out);
-  for (size_t k = 0; k < 2; ++k) {
-    const InputPlan& in = plan.in[k];
+  if (grads.Wanted(node.params[0])) {
+    ops::MulWeightBackwardWeight(dy, View(plan.in[0].value), grads.ForAdding(node.params[0]),
+                                 n_threads_);
+  }
+  ops::MulWeightBackwardInput(dy, ParamAt(node, 0), View(plan.in[0].grad),
+                              plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
+}
+
+void Pass::BackwardAdd(const Node& node, const NodePlan& plan, Gradients& grads) {
+  const TensorView dy = View(plan.d_out);
+  if (!node.params.empty() && grads.Wanted(node.params[0])) {
+    ops::LinearBackwardBias(dy, grads.ForAdding(node.params[0]), n_threads_);
+  }
+  for (const InputPlan& in : plan.in) {
     if (in.delivery == Delivery::kPassThrough) continue;
     const TensorView dx = View(in.grad);
     if (in.delivery == Delivery::kCopy) {

@@ -31,8 +31,9 @@ bool NeedsInputs(Op op) {
 }
 
 // Whether the op itself can add to a gradient that is there already.
-bool CanAccumulate(Op op) {
-  switch (op) {
+bool CanAccumulate(const Node& node) {
+  switch (node.op) {
+    case Op::kMul: return !node.params.empty();
     case Op::kLinear:
     case Op::kRmsNorm:
     case Op::kLayerNorm:
@@ -124,7 +125,7 @@ class Planner {
   }
 
   bool FusesWithNext(int32_t i) const {
-    if (NodeAt(i).op != Op::kAdd || i + 1 >= n_) return false;
+    if (NodeAt(i).op != Op::kAdd || NodeAt(i).in.size() != 2 || i + 1 >= n_) return false;
     const Node& next = NodeAt(i + 1);
     return next.op == Op::kRmsNorm && next.in[0] == NodeAt(i).out;
   }
@@ -230,7 +231,7 @@ class Planner {
         const bool in_place = node.op == Op::kRope && exclusive_[static_cast<size_t>(node.out)];
         grad = in_place ? plan.d_out : NewBuffer(Width(node.in[k]), BackwardTime(i));
         in.delivery = Delivery::kWrite;
-      } else if (CanAccumulate(node.op)) {
+      } else if (CanAccumulate(node)) {
         in.delivery = Delivery::kAccumulate;
       } else {
         in.delivery = Delivery::kAddScratch;
@@ -246,6 +247,9 @@ class Planner {
   void PlanAddBackward(int32_t i) {
     const Node& node = NodeAt(i);
     std::array<bool, 2> passes{false, false};
+    if (node.in.size() == 1) {  // with a weight
+      return DeliverAdd(i, 0, exclusive_[static_cast<size_t>(node.out)]);
+    }
     if (exclusive_[static_cast<size_t>(node.out)] && node.in[0] != node.in[1]) {
       if (CanShare(i, node.in[0], node.in[1])) {
         passes = {true, true};

@@ -40,6 +40,11 @@ struct Builder::Impl {
   // The param has exactly this shape; -1: any size.
   bool CheckShape(Op op, retort_param p, std::vector<int64_t> want);
   bool CheckEps(Op op, double eps);
+  // Its weight, where the value is one; else 0.
+  retort_param WeightOf(retort_value v) const {
+    const int32_t param = HasValue(v) ? graph.values[v.id - 1].param : -1;
+    return {static_cast<uint32_t>(param + 1)};
+  }
   // Appends the node and its output value.
   retort_value Add(Node node, int64_t out_width);
   retort_value AddCustom(const char* op_id, const retort_value* in, uint32_t n_in, uint32_t n_out,

@@ -24,7 +24,7 @@ bool Builder::Impl::CheckValue(Op op, const char* name, retort_value v) {
     const int32_t param = graph.values[v.id - 1].param;
     Fail(Here(op) + ": " + name + " is the weight \"" +
          graph.params[static_cast<size_t>(param)].name +
-         "\"; this version takes what value_of gives in custom only");
+         "\"; what value_of gives is taken by custom, add and mul only");
     unimplemented = true;
     return false;
   }
@@ -251,24 +251,6 @@ retort_value Gated(void* ctx, retort_value gate, retort_value up, uint32_t kind)
   return impl.Add(std::move(node), impl.WidthOf(gate));
 }
 
-retort_value Binary(Impl& impl, Op op, retort_value a, retort_value b, bool may_broadcast) {
-  if (!impl.CheckValue(op, "a", a) || !impl.CheckValue(op, "b", b)) return {0};
-  const int64_t wide = impl.WidthOf(a), other = impl.WidthOf(b);
-  if (wide != other && !(may_broadcast && other == 1)) {
-    impl.Fail(impl.Here(op) + ": widths " + std::to_string(wide) + " and " + std::to_string(other) +
-              " don't fit together");
-    return {0};
-  }
-  return impl.Add(Node{.op = op, .in = {Index(a), Index(b)}}, wide);
-}
-
-retort_value Add(void* ctx, retort_value a, retort_value b) {
-  return Binary(Impl::From(ctx), Op::kAdd, a, b, false);
-}
-retort_value Mul(void* ctx, retort_value a, retort_value b) {
-  return Binary(Impl::From(ctx), Op::kMul, a, b, true);
-}
-
 retort_value Scale(void* ctx, retort_value x, double factor) {
   Impl& impl = Impl::From(ctx);
   if (!impl.CheckValue(Op::kScale, "x", x)) return {0};
@@ -298,8 +280,6 @@ void FillOps(retort_builder_v1& table) {
   table.attention = Attention;
   table.activation = Activation;
   table.gated = Gated;
-  table.add = Add;
-  table.mul = Mul;
   table.scale = Scale;
   table.moe = [](void* ctx, retort_value, retort_value, const retort_moe_spec*) {
     return Refuse(ctx, "moe");

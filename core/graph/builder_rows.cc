@@ -82,10 +82,52 @@ retort_value Concat(void* ctx, const retort_value* in, uint32_t n_in, uint32_t n
   return impl.Add(std::move(node), head * n_heads);
 }
 
+// x with a weight, for every row; mul takes a weight of one element too, for all.
+retort_value WithWeight(Impl& impl, Op op, retort_value x, retort_param weight) {
+  const int64_t width = impl.WidthOf(x);
+  const Param& param = impl.ParamOf(weight);
+  const bool one = op == Op::kMul && param.shape == std::vector<int64_t>{1};
+  if (!one && param.shape != std::vector<int64_t>{width}) {
+    impl.Fail(impl.Here(op) + ": param \"" + param.name + "\" has shape " +
+              ShapeText(param.shape) + "; it must be " + ShapeText({width}) +
+              (op == Op::kMul ? " or [1]" : ""));
+    return {0};
+  }
+  return impl.Add(Node{.op = op, .in = {Index(x)}, .params = {Index(weight)}}, width);
+}
+
+retort_value Binary(Impl& impl, Op op, retort_value a, retort_value b) {
+  const retort_param weight_a = impl.WeightOf(a), weight_b = impl.WeightOf(b);
+  if (weight_a.id != 0 && weight_b.id != 0) {
+    impl.Fail(impl.Here(op) + ": a and b are both weights; one must be token rows");
+    return {0};
+  }
+  if (weight_a.id == 0 && !impl.CheckValue(op, "a", a)) return {0};
+  if (weight_b.id == 0 && !impl.CheckValue(op, "b", b)) return {0};
+  if (weight_b.id != 0) return WithWeight(impl, op, a, weight_b);
+  if (weight_a.id != 0) return WithWeight(impl, op, b, weight_a);
+  const int64_t wide = impl.WidthOf(a), other = impl.WidthOf(b);
+  if (wide != other && !(op == Op::kMul && other == 1)) {
+    impl.Fail(impl.Here(op) + ": widths " + std::to_string(wide) + " and " + std::to_string(other) +
+              " don't fit together");
+    return {0};
+  }
+  return impl.Add(Node{.op = op, .in = {Index(a), Index(b)}}, wide);
+}
+
+retort_value Add(void* ctx, retort_value a, retort_value b) {
+  return Binary(Impl::From(ctx), Op::kAdd, a, b);
+}
+retort_value Mul(void* ctx, retort_value a, retort_value b) {
+  return Binary(Impl::From(ctx), Op::kMul, a, b);
+}
+
 }  // namespace
 
 void FillRowOps(retort_builder_v1& table) {
   table.layer_norm = LayerNorm;
+  table.add = Add;
+  table.mul = Mul;
   table.slice = Slice;
   table.concat = Concat;
 }

@@ -15,7 +15,9 @@ uint32_t RoleOf(Op op, size_t slot) {
     case Op::kLinear: return slot == 0 ? RETORT_ROLE_MATRIX : RETORT_ROLE_BIAS;
     case Op::kLayerNorm: return slot == 0 ? RETORT_ROLE_NORM : RETORT_ROLE_BIAS;
     case Op::kRmsNorm:
-    case Op::kHeadNorm: return RETORT_ROLE_NORM;
+    case Op::kHeadNorm:
+    case Op::kMul: return RETORT_ROLE_NORM;
+    case Op::kAdd: return RETORT_ROLE_BIAS;
     default: return 0;
   }
 }

@@ -25,8 +25,8 @@ enum class Op : uint8_t {
   kAttention,   // in: q [T,N*H], k [T,G*H], v [T,G*H]; layer, attention
   kActivation,  // in: x; activation
   kGated,       // in: gate, up; activation
-  kAdd,         // in: a, b
-  kMul,         // in: a, b (same width, or width 1)
+  kAdd,         // in: a, b; or in: a; params: weight [D], for every row
+  kMul,         // in: a, b (same width, or width 1); or in: a; params: weight [D] or [1]
   kScale,       // in: x; scale
   kSlice,       // in: x; n_heads, begin, end
   kConcat,      // in: 1 to kMaxConcatInputs; n_heads, repeats

@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "core/ops/dispatch.h"
+#include "core/ops/broadcast.h"
 #include "core/ops/ops.h"
 
 namespace retort::ops {
@@ -26,13 +26,7 @@ void ScaleForward(const TensorView& x, double factor, const TensorView& y, int n
 }
 
 void MulForward(const TensorView& a, const TensorView& b, const TensorView& y, int n_threads) {
-  if (a.cols() != b.cols()) {
-    return ByType(y, [&](auto zero) {
-      using T = decltype(zero);
-      const int64_t cols = a.cols();
-      for (int64_t i = 0; i < a.numel(); ++i) y.as<T>()[i] = a.as<T>()[i] * b.as<T>()[i / cols];
-    });
-  }
+  if (a.cols() != b.cols()) return MulColumnForward(a, b, y, n_threads);
   if (y.dtype == DType::kF32) {
     retort_mul_f32(a.as<float>(), b.as<float>(), y.as<float>(), y.numel(), n_threads);
   } else {
@@ -42,17 +36,9 @@ void MulForward(const TensorView& a, const TensorView& b, const TensorView& y, i
 
 void MulBackward(const TensorView& dy, const TensorView& a, const TensorView& b,
                  const TensorView& da, const TensorView& db, int n_threads) {
+  if (a.cols() != b.cols()) return MulColumnBackward(dy, a, b, da, db, n_threads);
   MulForward(dy, b, da, n_threads);
-  if (a.cols() == b.cols()) return MulForward(dy, a, db, n_threads);
-  ByType(dy, [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t cols = a.cols();
-    for (int64_t r = 0; r < a.rows(); ++r) {
-      T sum = 0;
-      for (int64_t i = r * cols; i < (r + 1) * cols; ++i) sum += dy.as<T>()[i] * a.as<T>()[i];
-      db.as<T>()[r] = sum;
-    }
-  });
+  MulForward(dy, a, db, n_threads);
 }
 
 void GatherRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out) {

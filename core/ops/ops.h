@@ -112,6 +112,15 @@ void AddForward(const TensorView& a, const TensorView& b, const TensorView& y, i
 void MulForward(const TensorView& a, const TensorView& b, const TensorView& y, int n_threads);
 void MulBackward(const TensorView& dy, const TensorView& a, const TensorView& b,
                  const TensorView& da, const TensorView& db, int n_threads);
+// add and mul with a weight: w [D] for every row, or for mul [1] for all. y may be x.
+void AddWeightForward(const TensorView& x_TD, const TensorView& w_D, const TensorView& y_TD,
+                      int n_threads);  // dx is dy, dw its column sums (LinearBackwardBias)
+void MulWeightForward(const TensorView& x_TD, const TensorView& w, const TensorView& y_TD,
+                      int n_threads);
+void MulWeightBackwardInput(const TensorView& dy_TD, const TensorView& w, const TensorView& dx_TD,
+                            bool accumulate, int n_threads);
+void MulWeightBackwardWeight(const TensorView& dy_TD, const TensorView& x_TD, const TensorView& dw,
+                             int n_threads);  // adds
 // scale: y = x * factor, and its gradient by the same call.
 void ScaleForward(const TensorView& x, double factor, const TensorView& y, int n_threads);
 

@@ -59,7 +59,7 @@ class Window {
   std::unique_ptr<TokenLosses> losses_;
 };
 
-// Central differences; the custom ops' products need those of fourth order.
+// Central differences; products of custom ops and row ops need those of fourth order.
 double Slope(Window& window, const std::vector<MicroBatch>& batches, double& w, bool fourth) {
   const double kept = w;
   const auto difference = [&](double step) {
@@ -79,11 +79,12 @@ void CheckGradients(const TinySpec& spec) {
   TinyModel<double> model(spec);
   Window window(model, {CrossEntropy()});
   const std::vector<MicroBatch> batches = {Documents({5, 3, 4}, spec.vocab)};
+  const bool fourth = spec.custom_ops || spec.row_ops;
   window.Run(batches, true);
   for (size_t p = 0; p < model.storage.size(); ++p) {
     const std::vector<double> gradient = window.Gradient(p);
     for (size_t i = 0; i < gradient.size(); ++i) {
-      const double slope = Slope(window, batches, model.storage[p][i], spec.custom_ops);
+      const double slope = Slope(window, batches, model.storage[p][i], fourth);
       ASSERT_NEAR(gradient[i], slope, kTolerance) << model.graph.params[p].name << " [" << i << "]";
     }
   }

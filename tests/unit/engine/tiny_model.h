@@ -29,7 +29,7 @@ struct TinySpec {
   bool custom_ops = false;  // tanh, decay and mix (with a weight of its own) after each MLP
   uint32_t frozen_mix = 0;
   uint32_t frozen_rows = 0;  // flags of the params of the row ops
-  bool row_ops = false;      // layer_norm, slice and concat in every way, in front of each block
+  bool row_ops = false;      // layer_norm, slice, concat, add and mul before each block
 };
 
 // Writes the graph through the builder's C table, as a family plugin does.
@@ -134,6 +134,22 @@ class TinyFamily {
     rope.theta = 100;
     return table_->rope(table_->ctx, x, static_cast<uint32_t>(heads), &rope);
   }
+  retort_value WeightOf(const std::string& name, int64_t size) {
+    return table_->value_of(table_->ctx, Param(name, {size}, spec_.frozen_rows));
+  }
+  // Weights for every row and for all, on either side and one of them twice; sums that pass their
+  // gradient on, and one whose operand has another reader; products with one number per row.
+  retort_value Products(retort_value x, retort_value gates, const std::string& at, int64_t width) {
+    const auto add = [&](retort_value a, retort_value b) { return table_->add(table_->ctx, a, b); };
+    const auto mul = [&](retort_value a, retort_value b) { return table_->mul(table_->ctx, a, b); };
+    const retort_value shift = WeightOf(at + "shift", width), gain = WeightOf(at + "gain", width);
+    retort_value y = add(mul(gain, x), shift);
+    y = add(add(shift, y), mul(y, WeightOf(at + "all", 1)));
+    y = mul(y, Slice(gates, 1, 1, 2));
+    const retort_value shifted = add(y, WeightOf(at + "last", width));
+    y = add(mul(shifted, y), mul(x, gain));
+    return add(y, mul(mul(x, x), Slice(gates, 1, 2, 3)));
+  }
   // One value cut several times (overlapping, per head and flat), turned in place, one head put
   // into all, the same value twice in a concat, and one whose gradient has other writers.
   retort_value RowOps(retort_value x, const std::string& at) {
@@ -146,6 +162,7 @@ class TinyFamily {
     const retort_value kept = Slice(main, heads, 3, 7);
     y = Concat({kept, turned, shared, kept}, heads);
     y = LayerNorm(y, at + "rows_mid", heads * 14, false);
+    y = Products(y, fused, at, heads * 14);
     y = Concat({y, x, shared, shared}, 1);
     y = Linear(y, at + "rows_out", spec_.width, heads * 14 + spec_.width + 4);
     return Sum(x, y);

@@ -119,5 +119,56 @@ TEST_F(RowOps, ConcatRefusesUnknownInputsAndAbsurdWidths) {
       "heads of 8 elements are wider than 2147483648");
 }
 
+TEST_F(RowOps, AddAndMulTakeAWeightOnEitherSide) {
+  const retort_param shift = Param("shift", {8}), gain = Param("gain", {8}),
+                     all = Param("all", {1});
+  const auto weight = [&](retort_param p) { return t_->value_of(t_->ctx, p); };
+  retort_value x = t_->add(t_->ctx, Embedded(), weight(shift));
+  x = t_->mul(t_->ctx, weight(gain), x);
+  Result(t_->mul(t_->ctx, x, weight(all)));
+  const Graph graph = Finished();
+  EXPECT_EQ(graph.params[0].roles, RETORT_ROLE_BIAS);
+  EXPECT_EQ(graph.params[1].roles, RETORT_ROLE_NORM);
+  EXPECT_EQ(graph.params[2].roles, RETORT_ROLE_NORM);
+  EXPECT_EQ(graph.nodes[2].in.size(), 1U);
+  EXPECT_EQ(graph.nodes[2].params, (std::vector<int32_t>{1}));
+  EXPECT_EQ(graph.width(), 8);
+  const std::string text = Print(graph);
+  EXPECT_NE(text.find("[T, 8]  shift [8]"), std::string::npos) << text;
+  EXPECT_NE(text.find("[T, 8]  gain [8]"), std::string::npos) << text;
+}
+TEST_F(RowOps, AddRefusesAWeightOfAnotherShape) {
+  const retort_value w = t_->value_of(t_->ctx, Param("w", {1}));
+  Result(t_->add(t_->ctx, Embedded(), w));
+  ExpectError("node 1 (add): param \"w\" has shape [1]; it must be [8]");
+}
+TEST_F(RowOps, MulRefusesAWeightOfAnotherShape) {
+  const retort_value w = t_->value_of(t_->ctx, Param("w", {1, 8}));
+  Result(t_->mul(t_->ctx, Embedded(), w));
+  ExpectError("node 1 (mul): param \"w\" has shape [1, 8]; it must be [8] or [1]");
+}
+TEST_F(RowOps, TwoWeightsAreRefused) {
+  const retort_value w = t_->value_of(t_->ctx, Param("w", {8}));
+  const retort_value x = Embedded();
+  t_->mul(t_->ctx, w, w);
+  Result(x);
+  ExpectError("node 1 (mul): a and b are both weights; one must be token rows");
+}
+TEST_F(RowOps, OnlyBOfMulMayHaveWidthOne) {
+  const retort_value x = Embedded(), one = t_->slice(t_->ctx, x, 1, 0, 1);
+  t_->mul(t_->ctx, x, one);
+  Result(t_->mul(t_->ctx, one, x));
+  ExpectError("node 3 (mul): widths 1 and 8 don't fit together");
+}
+TEST_F(RowOps, OtherOpsRefuseAWeightByName) {
+  const retort_value w = t_->value_of(t_->ctx, Param("w", {8}));
+  Embedded();
+  Result(t_->slice(t_->ctx, w, 1, 0, 1));
+  ExpectError(
+      "node 1 (slice): x is the weight \"w\"; what value_of gives is taken by custom, add "
+      "and mul only",
+      Code::kUnimplemented);
+}
+
 }  // namespace
 }  // namespace retort::graph

@@ -189,5 +189,56 @@ TEST_P(Cuts, Concat) {
   ExpectClose(sum.values(), want, 1e-14, "added");
 }
 
+TEST_P(Sizes, AddWeight) {
+  Array x({rows_, width_}, 1), w({width_}, 2), dy({rows_, width_}, 3), y = Array::Zeros(x.shape());
+  Array dw = Array::Zeros({width_});
+  CheckOp({.inputs = {&x, &w},
+           .grads = {&dy, &dw},  // dx is dy
+           .y = y,
+           .dy = dy,
+           .forward = [&] { AddWeightForward(x.view(), w.view(), y.view(), kThreads); },
+           .backward = [&] { LinearBackwardBias(dy.view(), dw.view(), kThreads); },
+           .reference = [](const std::vector<at::Tensor>& in) { return in[0] + in[1]; }});
+}
+
+TEST_P(Sizes, MulWeight) {
+  for (const int64_t w_size : {width_, int64_t{1}}) {
+    Array x({rows_, width_}, 1), w({w_size}, 2), dy({rows_, width_}, 3);
+    Array y = Array::Zeros(x.shape()), dx(x.shape(), 9), dw = Array::Zeros({w_size});
+    CheckOp({.inputs = {&x, &w},
+             .grads = {&dx, &dw},
+             .y = y,
+             .dy = dy,
+             .forward = [&] { MulWeightForward(x.view(), w.view(), y.view(), kThreads); },
+             .backward =
+                 [&] {
+                   MulWeightBackwardInput(dy.view(), w.view(), dx.view(), false, kThreads);
+                   MulWeightBackwardWeight(dy.view(), x.view(), dw.view(), kThreads);
+                 },
+             .reference = [](const std::vector<at::Tensor>& in) { return in[0] * in[1]; }});
+    Array sum(x.shape(), 5);
+    Values want = sum.values(), twice = dw.values();
+    for (size_t i = 0; i < want.size(); ++i) want[i] += dx.values()[i];
+    for (double& v : twice) v *= 2;
+    MulWeightBackwardInput(dy.view(), w.view(), sum.view(), true, kThreads);
+    MulWeightBackwardWeight(dy.view(), x.view(), dw.view(), kThreads);
+    ExpectClose(sum.values(), want, 1e-14, "added");
+    ExpectClose(dw.values(), twice, 1e-14, "dw twice");
+  }
+}
+
+TEST_P(Sizes, MulByAColumn) {
+  Array a({rows_, width_}, 1), b({rows_, 1}, 2), dy({rows_, width_}, 3);
+  Array y = Array::Zeros(a.shape()), da(a.shape(), 8), db(b.shape(), 9);
+  CheckOp({.inputs = {&a, &b},
+           .grads = {&da, &db},
+           .y = y,
+           .dy = dy,
+           .forward = [&] { MulForward(a.view(), b.view(), y.view(), kThreads); },
+           .backward =
+               [&] { MulBackward(dy.view(), a.view(), b.view(), da.view(), db.view(), kThreads); },
+           .reference = [](const std::vector<at::Tensor>& in) { return in[0] * in[1]; }});
+}
+
 }  // namespace
 }  // namespace retort::ops::test
