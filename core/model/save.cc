@@ -17,15 +17,17 @@ namespace {
 struct ModelClass {
   std::string_view model_type, class_name;
 };
-constexpr std::array<ModelClass, 9> kClasses = {{{"llama", "LlamaForCausalLM"},
-                                                 {"mistral", "MistralForCausalLM"},
-                                                 {"qwen2", "Qwen2ForCausalLM"},
-                                                 {"qwen3", "Qwen3ForCausalLM"},
-                                                 {"qwen2_moe", "Qwen2MoeForCausalLM"},
-                                                 {"qwen3_moe", "Qwen3MoeForCausalLM"},
-                                                 {"gemma2", "Gemma2ForCausalLM"},
-                                                 {"phi3", "Phi3ForCausalLM"},
-                                                 {"gemma", "GemmaForCausalLM"}}};
+constexpr std::array<ModelClass, 11> kClasses = {{{"llama", "LlamaForCausalLM"},
+                                                  {"mistral", "MistralForCausalLM"},
+                                                  {"qwen2", "Qwen2ForCausalLM"},
+                                                  {"qwen3", "Qwen3ForCausalLM"},
+                                                  {"qwen2_moe", "Qwen2MoeForCausalLM"},
+                                                  {"qwen3_moe", "Qwen3MoeForCausalLM"},
+                                                  {"gemma2", "Gemma2ForCausalLM"},
+                                                  {"gemma3_text", "Gemma3ForCausalLM"},
+                                                  {"olmo2", "Olmo2ForCausalLM"},
+                                                  {"phi3", "Phi3ForCausalLM"},
+                                                  {"gemma", "GemmaForCausalLM"}}};
 
 // What transformers calls the stored type.
 const char* TorchName(DType store) {

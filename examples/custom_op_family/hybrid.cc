@@ -89,7 +89,7 @@ class Writer {
     rope.struct_size = sizeof(rope);
     rope.layout = RETORT_ROPE_HALVES;
     rope.max_positions = static_cast<uint32_t>(d_.max_positions);
-    rope.theta = d_.rope_theta;
+    rope.theta = d_.rope.theta;
     return g_.Rope(Linear(x, name, n * d_.H, d_.D), static_cast<uint32_t>(n), rope);
   }
   Value Attention(Value x) {

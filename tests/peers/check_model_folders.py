@@ -17,6 +17,8 @@ import tempfile
 import torch
 import transformers
 
+import oracle
+
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures"
 IGNORED = {"_name_or_path", "_model_name_or_path", "quantization_config", "dtype", "torch_dtype",
            "architectures", "unk_token_id", "transformers_version"}
@@ -74,7 +76,7 @@ def main():
         row = model.state_dict()[sys.argv[at + 1]][int(sys.argv[at + 2])]
         print([float(x).hex() for x in row[:5]])
         return 0
-    tool, sources = sys.argv[1], [FIXTURES / name for name in ("llama", "qwen2", "qwen3")]
+    tool, sources = sys.argv[1], [FIXTURES / name for name in oracle.FAMILIES]
     sources += [pathlib.Path(p) for p in sys.argv[2:]]
     results = [check(tool, source, store) for source in sources for store in ("f32", "bf16")]
     return 0 if all(results) else 1

@@ -2,10 +2,15 @@
 """Writes the small random model folders of tests/fixtures with transformers, by fixed seeds.
 
 One byte-level BPE of 512 entries (qwen2 split pattern, trained on the checked-in GSM8K lines) is
-shared by three families, each saved in another way, so that readers meet every form:
+shared by all families, each saved in another way, so that readers meet every form:
   llama  f32, tied head, two shards with an index, config as transformers 5 writes it
   qwen2  bf16, own head, query/key/value biases, config in transformers' older spelling
   qwen3  f32, tied head, head_dim that is not hidden_size / heads, rope base 1e6
+  mistral      bf16, own head, a sliding window shorter than the texts, head_dim 12
+  olmo2        f32, tied head, norms after attention and MLP, q and k normed over all heads
+  gemma2       bf16, tied head, soft caps that bite, a window in layer 0 only
+  phi3         bf16, own head, fused projections, half of each head rotated, a window
+  gemma3_text  bf16, tied head, normed heads, two rope bases, windows in layers 0 and 2 of 3
 Run it in the peers venv (tests/peers/setup.sh); running it again changes no byte.
 SPDX-License-Identifier: Apache-2.0
 """
@@ -17,6 +22,8 @@ import torch
 import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers import processors
+
+import oracle
 
 ROOT = pathlib.Path(__file__).resolve().parents[1] / "fixtures"
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -65,12 +72,13 @@ def write_tokenizer(folder, tokenizer):
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
 
 
-def randomise(model):
-    """Norm weights away from 1 and biases away from 0, so that a forgotten one shows."""
+def randomise(model, norm, head_norm):
+    """Norm weights around `norm` (of heads: `head_norm`) and biases away from 0, so that a forgotten one shows."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.copy_(1 + 0.2 * torch.randn_like(parameter))
+                around = head_norm if "q_norm" in name or "k_norm" in name else norm
+                parameter.copy_(around + 0.2 * torch.randn_like(parameter))
             elif name.endswith("bias"):
                 parameter.copy_(0.3 * torch.randn_like(parameter))
 
@@ -84,12 +92,12 @@ def old_spelling(folder):
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def make(name, seed, config, dtype, tokenizer, shard="1GB"):
+def make(name, seed, config, dtype, tokenizer, shard="1GB", norm=1.0, head_norm=1.0):
     folder = ROOT / name
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config).to(torch.float32)
-    randomise(model)
+    randomise(model, norm, head_norm)
     model.generation_config = transformers.GenerationConfig(eos_token_id=[2, 0], pad_token_id=0)
     model.to(dtype).save_pretrained(folder, max_shard_size=shard)
     write_tokenizer(folder, tokenizer)
@@ -108,7 +116,30 @@ def main():
     make("qwen3", 3, transformers.Qwen3Config(
         **COMMON, head_dim=16, tie_word_embeddings=True, rms_norm_eps=1e-6,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6}), torch.float32, tokenizer)
-    for folder in ("llama", "qwen2", "qwen3"):
+    window = dict(sliding_window=24)
+    # Gemma's norms multiply by 1 + weight. At 0 the scaled embedding, which is the head too, would
+    # outweigh the blocks, and greedy decoding would repeat one token.
+    make("mistral", 4, transformers.MistralConfig(
+        **COMMON, **window, head_dim=12, tie_word_embeddings=False, rms_norm_eps=1e-5),
+         torch.bfloat16, tokenizer)
+    make("olmo2", 5, transformers.Olmo2Config(
+        **COMMON, tie_word_embeddings=True, rms_norm_eps=1e-6, rope_parameters={
+            "rope_type": "default", "rope_theta": 5e5}), torch.float32, tokenizer)
+    make("gemma2", 6, transformers.Gemma2Config(
+        **COMMON, **window, head_dim=16, query_pre_attn_scalar=24, attn_logit_softcapping=5.0,
+        final_logit_softcapping=12.0), torch.bfloat16, tokenizer, norm=2.0, head_norm=0.0)
+    make("phi3", 7, transformers.Phi3Config(
+        **COMMON, **window, tie_word_embeddings=False, rms_norm_eps=1e-5, rope_parameters={
+            "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+         torch.bfloat16, tokenizer)
+    make("gemma3_text", 8, transformers.Gemma3TextConfig(
+        **{**COMMON, "num_hidden_layers": 3}, **window, head_dim=16, query_pre_attn_scalar=24,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}),
+         torch.bfloat16, tokenizer, norm=2.0, head_norm=0.0)
+    for folder in oracle.FAMILIES:
         size = sum(f.stat().st_size for f in (ROOT / folder).iterdir())
         assert size <= 200_000, (folder, size)
         print(folder, size, "bytes")

@@ -5,6 +5,8 @@
   logprob_MODEL.jsonl     their token ids and per-token log-probabilities (f32 model, f64 softmax)
   greedy_MODEL.jsonl      greedy continuations, the top-2 gap of logits at each step
   sft_MODEL.jsonl         10 SFT steps: documents, loss and grad_norm of each
+  gradient_MODEL.jsonl    the first of these windows in f64: its loss, then of each parameter's
+                          gradient the norm and its products with four fixed vectors
   schedules.jsonl         learning-rate factors of transformers' schedules
 The C++ tests beside the files compare retort with them. Names of models or files to remake may be
 given as arguments; default: everything. Run in the peers venv.
@@ -173,6 +175,28 @@ def make_sft(name, model, tokenizer):
     oracle.write_jsonl(oracle.GOLDEN / f"sft_{name}.jsonl", lines)
 
 
+def make_gradients(name, model, tokenizer):
+    """In f64, before any step. Product k is with cos(i * (k + 1)), i the flat index."""
+    model.double().zero_grad()
+    window = sft_windows(name, tokenizer)[0]
+    count, total = sum(len(d["ids"]) - d["n_prompt"] for d in window), 0.0
+    for document in window:
+        ids, first = torch.tensor([document["ids"]]), document["n_prompt"]
+        logits = model(ids).logits[0, first - 1:-1]
+        loss = torch.nn.functional.cross_entropy(logits, ids[0, first:], reduction="sum") / count
+        loss.backward()
+        total += loss.item()
+    lines = [{"ids": [d["ids"] for d in window], "n_prompt": [d["n_prompt"] for d in window],
+              "loss": total}]
+    for parameter_name, parameter in model.named_parameters():
+        gradient = parameter.grad.flatten()
+        at = torch.arange(gradient.numel(), dtype=torch.float64)
+        products = [float(gradient @ torch.cos(at * (k + 1))) for k in range(4)]
+        lines.append({"name": parameter_name, "norm": float(gradient.norm()), "products": products})
+    oracle.write_jsonl(oracle.GOLDEN / f"gradient_{name}.jsonl", lines)
+    model.float().zero_grad()
+
+
 def make_schedules():
     lines = []
     for kind in ("constant", "constant_with_warmup", "linear", "cosine"):
@@ -204,6 +228,8 @@ def main():
             check_gguf(model_path(name), model)
         make_logprobs(name, model, tokenizer)
         make_greedy(name, model, tokenizer)
+        if name != "smollm2":
+            make_gradients(name, model, tokenizer)
         make_sft(name, model, tokenizer)
 
 

@@ -19,7 +19,7 @@ transformers.utils.logging.set_verbosity_error()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 GOLDEN = ROOT / "tests" / "golden"
-FAMILIES = ("llama", "qwen2", "qwen3")
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text")
 
 
 def smollm2_path():

@@ -50,7 +50,8 @@ TEST(NumericBuiltins, AdamWKeepsTheRulesOfOptimizers) {
 
 #ifdef RETORT_ENGINE_FILE
 TEST(NumericBuiltins, FamiliesKeepTheirRules) {
-  for (const char* id : {"llama", "qwen2", "qwen3"}) {
+  for (const char* id :
+       {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text"}) {
     SCOPED_TRACE(id);
     Subject subject = BuiltinSubject("family", id, "{}");
     subject.engine_path = RETORT_ENGINE_FILE;

@@ -167,9 +167,10 @@ TEST(LoadBuiltins, AllKindsAreThere) {
     names.insert(info->kind + "/" + info->id);
     EXPECT_TRUE(info->builtin);
   }
-  for (const char* name : {"family/llama", "family/qwen2", "family/qwen3", "filter/length",
-                           "filter/reward_threshold", "filter/self_vote", "loss/sft",
-                           "optimizer/adamw", "reward/format", "reward/number_match"}) {
+  for (const char* name : {"family/llama", "family/qwen2", "family/qwen3", "family/mistral",
+                           "family/olmo2", "family/gemma2", "family/phi3", "family/gemma3_text",
+                           "filter/length", "filter/reward_threshold", "filter/self_vote",
+                           "loss/sft", "optimizer/adamw", "reward/format", "reward/number_match"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "core/graph/graph.h"
@@ -50,12 +51,15 @@ std::vector<const graph::Node*> NodesOf(const graph::Graph& graph, graph::Op op)
   return nodes;
 }
 
+constexpr const char* kFamilies[] = {"llama", "qwen2",  "qwen3", "mistral",
+                                     "olmo2", "gemma2", "phi3",  "gemma3_text"};
+
 TEST(Families, MatchTheirModelTypeOnly) {
-  const std::map<std::string, const char*> types = {
-      {"llama", "llama"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}};
-  for (const char* id : {"llama", "qwen2", "qwen3"}) {
+  for (const char* id : kFamilies) {
     const PluginInstance family = Make("family", id, "");
-    for (const char* type : {"llama", "qwen2", "qwen3", "qwen3_moe", "gpt2"}) {
+    std::vector<const char*> types(std::begin(kFamilies), std::end(kFamilies));
+    types.insert(types.end(), {"qwen3_moe", "gemma", "gemma3", "phi", "olmo", "gpt2"});
+    for (const char* type : types) {
       int32_t score = -1;
       PluginCall call("family");
       const std::string config = Config(type, "");
@@ -176,6 +180,136 @@ TEST(Qwen, SlidingWindows) {
               ElementsAre(8, 0, 0));
   EXPECT_THAT(WindowsOf(Build("qwen2", Config("qwen2", R"("sliding_window": 8)")).value()),
               ElementsAre(0, 0, 0));
+}
+
+TEST(Mistral, OneWindowForAllLayers) {
+  using testing::ElementsAre;
+  const auto windows = [](const std::string& extra) {
+    return WindowsOf(Build("mistral", Config("mistral", extra)).value());
+  };
+  EXPECT_THAT(windows(R"("sliding_window": 8)"), ElementsAre(8, 8, 8));
+  EXPECT_THAT(windows(R"("sliding_window": null)"), ElementsAre(0, 0, 0));
+  EXPECT_THAT(windows(""), ElementsAre(4096, 4096, 4096));  // transformers' default
+}
+
+graph::Op ProducerOf(const graph::Graph& g, int32_t value) {
+  return g.nodes[static_cast<size_t>(g.values[static_cast<size_t>(value)].producer)].op;
+}
+
+TEST(Olmo2, NormsStandBehindAndSpanAllHeads) {
+  const graph::Graph g = Build("olmo2", Config("olmo2", "")).value();
+  const auto shapes = ShapesOf(g);
+  EXPECT_EQ(shapes.at("model.layers.1.self_attn.q_norm.weight"), std::vector<int64_t>{32});
+  EXPECT_EQ(shapes.at("model.layers.1.self_attn.k_norm.weight"), std::vector<int64_t>{16});
+  EXPECT_FALSE(shapes.contains("model.layers.0.input_layernorm.weight"));
+  EXPECT_TRUE(shapes.contains("model.layers.0.post_feedforward_layernorm.weight"));
+  for (const graph::Node* add : NodesOf(g, graph::Op::kAdd)) {
+    EXPECT_EQ(ProducerOf(g, add->in[1]), graph::Op::kRmsNorm);
+  }
+  EXPECT_EQ(NodesOf(g, graph::Op::kRmsNorm)[0]->eps, 1e-5);
+}
+
+TEST(Gemma2, CapsScalesOffsetsAndWindows) {
+  const graph::Graph g =
+      Build("gemma2", Config("gemma2", R"("head_dim": 8, "query_pre_attn_scalar": 16)")).value();
+  EXPECT_THAT(WindowsOf(g), testing::ElementsAre(4096, 0, 4096));
+  EXPECT_EQ(g.logit_soft_cap, 30);
+  EXPECT_EQ(g.params[static_cast<size_t>(g.head)].name, "model.embed_tokens.weight");
+  EXPECT_DOUBLE_EQ(NodesOf(g, graph::Op::kEmbed)[0]->scale, std::sqrt(32.0));
+  for (const graph::Node* node : NodesOf(g, graph::Op::kAttention)) {
+    EXPECT_EQ(node->attention.scale, 0.25);
+    EXPECT_EQ(node->attention.soft_cap, 50);
+  }
+  for (const graph::Node* norm : NodesOf(g, graph::Op::kRmsNorm)) {
+    EXPECT_EQ(norm->weight_offset, 1);
+  }
+  EXPECT_EQ(NodesOf(g, graph::Op::kRmsNorm).size(), 3u * 4 + 1);
+  EXPECT_EQ(NodesOf(g, graph::Op::kGated)[0]->activation, RETORT_ACTIVATION_GELU_TANH);
+  const graph::Graph bare = Build("gemma2", Config("gemma2", R"("attn_logit_softcapping": null,
+          "final_logit_softcapping": null, "hidden_activation": "gelu", "hidden_act": "silu")"))
+                                .value();
+  EXPECT_EQ(bare.logit_soft_cap, 0);
+  EXPECT_EQ(NodesOf(bare, graph::Op::kAttention)[0]->attention.soft_cap, 0);
+  EXPECT_EQ(NodesOf(bare, graph::Op::kGated)[0]->activation, RETORT_ACTIVATION_GELU);
+}
+
+TEST(Phi3, ParamsAreRowsOfFusedTensors) {
+  const graph::Graph g =
+      Build("phi3", Config("phi3", R"("partial_rotary_factor": 0.5, "sliding_window": 9)")).value();
+  std::map<std::string, std::pair<int64_t, int64_t>> rows;
+  for (const graph::Param& p : g.params) {
+    if (p.sources[0].checkpoint_name == p.name) continue;
+    EXPECT_EQ(p.sources.size(), 1U);
+    rows[p.name] = {p.sources[0].row_begin, p.sources[0].row_end};
+  }
+  EXPECT_EQ(rows.size(), 3u * 5);
+  using Rows = std::pair<int64_t, int64_t>;
+  const std::string layer = "model.layers.1.";
+  EXPECT_EQ(rows.at(layer + "self_attn.q_proj.weight"), Rows(0, 32));
+  EXPECT_EQ(rows.at(layer + "self_attn.k_proj.weight"), Rows(32, 48));
+  EXPECT_EQ(rows.at(layer + "self_attn.v_proj.weight"), Rows(48, 64));
+  EXPECT_EQ(rows.at(layer + "mlp.gate_proj.weight"), Rows(0, 48));
+  EXPECT_EQ(rows.at(layer + "mlp.up_proj.weight"), Rows(48, 96));
+  EXPECT_EQ(NodesOf(g, graph::Op::kRope)[0]->rope.rotary_dim, 4);
+  EXPECT_THAT(WindowsOf(g), testing::ElementsAre(9, 9, 9));
+  EXPECT_THAT(WindowsOf(Build("phi3", Config("phi3", "")).value()), testing::ElementsAre(0, 0, 0));
+}
+
+// One rope node for q and one for k in each layer.
+std::vector<double> ThetasOf(const graph::Graph& g) {
+  std::vector<double> thetas;
+  for (const graph::Node* node : NodesOf(g, graph::Op::kRope)) thetas.push_back(node->rope.theta);
+  return thetas;
+}
+
+TEST(Gemma3Text, TwoRopesInBothSpellings) {
+  using testing::ElementsAre;
+  const graph::Graph old = Build("gemma3_text", Config("gemma3_text", R"("head_dim": 8,
+      "sliding_window": 16, "sliding_window_pattern": 3, "rope_theta": 5e5,
+      "rope_local_base_freq": 2e4, "rope_scaling": {"rope_type": "linear", "factor": 8.0})"))
+                               .value();
+  EXPECT_THAT(WindowsOf(old), ElementsAre(16, 16, 0));
+  EXPECT_THAT(ThetasOf(old), ElementsAre(2e4, 2e4, 2e4, 2e4, 5e5, 5e5));
+  EXPECT_EQ(NodesOf(old, graph::Op::kRope)[0]->rope.scaling_json, "");
+  EXPECT_THAT(NodesOf(old, graph::Op::kRope)[4]->rope.scaling_json, HasSubstr("linear"));
+  const graph::Graph now = Build("gemma3_text", Config("gemma3_text", R"("layer_types":
+      ["full_attention", "sliding_attention", "full_attention"], "rope_parameters":
+      {"full_attention": {"rope_type": "default", "rope_theta": 3e5}})"))
+                               .value();
+  EXPECT_THAT(WindowsOf(now), ElementsAre(0, 4096, 0));
+  EXPECT_THAT(ThetasOf(now), ElementsAre(3e5, 3e5, 1e4, 1e4, 3e5, 3e5));
+  EXPECT_EQ(NodesOf(now, graph::Op::kHeadNorm)[0]->weight_offset, 1);
+}
+
+void ExpectFamilyRefuses(const char* id, const std::string& extra, const std::string& part,
+                         Code code = Code::kInvalidArgument) {
+  const auto graph = Build(id, Config(id, extra));
+  ASSERT_FALSE(graph.ok()) << id << " " << extra;
+  EXPECT_EQ(graph.status().code(), code);
+  EXPECT_THAT(graph.status().message(), HasSubstr(part));
+}
+
+TEST(Families, WhatTheyCannotDoIsRefusedByName) {
+  ExpectFamilyRefuses("mistral", R"("layer_types": ["full_attention"])", "layer_types: ");
+  ExpectFamilyRefuses("mistral", R"("sliding_window": 0)", "sliding_window: is 0");
+  ExpectFamilyRefuses("llama", R"("rope_parameters": {"full_attention": {"rope_theta": 1e4}})",
+                      "rope_parameters: differ by layer type");
+  ExpectFamilyRefuses("gemma2", R"("use_bidirectional_attention": true)",
+                      "use_bidirectional_attention: ");
+  ExpectFamilyRefuses("gemma2", R"("sliding_window": null)", "sliding_window: is missing");
+  ExpectFamilyRefuses("gemma2", R"("final_logit_softcapping": -1)", "final_logit_softcapping: ");
+  ExpectFamilyRefuses("gemma2", R"("query_pre_attn_scalar": 0)", "query_pre_attn_scalar: ");
+  ExpectFamilyRefuses("gemma2", R"("hidden_activation": "swoosh")", "hidden_activation: \"swoosh");
+  ExpectFamilyRefuses("gemma2", R"("layer_types": ["full_attention", "linear_attention", "x"])",
+                      "layer_types: \"linear_attention\" is not known");
+  ExpectFamilyRefuses("phi3", R"("partial_rotary_factor": 0.2)", "partial_rotary_factor: ");
+  for (const char* type : {"longrope", "su", "yarn"}) {
+    ExpectFamilyRefuses("phi3", R"("rope_scaling": {"type": ")" + std::string(type) + "\"}",
+                        "rope_scaling: type \"" + std::string(type) + "\"", Code::kUnimplemented);
+  }
+  ExpectFamilyRefuses("gemma3_text", R"("attn_logit_softcapping": 50)", "attn_logit_softcapping: ");
+  ExpectFamilyRefuses("gemma3_text", R"("rope_parameters": {"rope_theta": 1e4})",
+                      "rope_parameters: must have an object for each type");
 }
 
 void ExpectRefused(const std::string& config, const std::string& part) {

@@ -1,12 +1,13 @@
-// The pre-norm decoder with rotary positions, grouped heads and a gated MLP that most open models
-// are, as one description: a family fills it from config.json, changes what is special, and
-// writes the graph.
+// The decoder with rotary positions, grouped heads and a gated MLP that most open models are, as
+// one description: a family fills it from config.json, changes what is special, and writes the
+// graph.
 // Letters: V vocabulary, D width, F MLP width, L layers, N query heads, G key/value heads, H head.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef RETORT_SDK_DECODER_H_
 #define RETORT_SDK_DECODER_H_
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
@@ -15,6 +16,17 @@
 
 namespace retort::sdk {
 
+// The norms of a block by their names in the checkpoint; "": there is none.
+struct BlockNorms {
+  std::string before_attention = "input_layernorm", after_attention = {};
+  std::string before_mlp = "post_attention_layernorm", after_mlp = {};
+};
+
+struct Rope {
+  double theta = 10000;
+  std::string scaling = {};  // JSON object, "" for none
+};
+
 struct Decoder {
   int64_t V = 0, D = 0, F = 0, L = 0, N = 0, G = 0, H = 0;
   int64_t max_positions = 0;
@@ -22,10 +34,17 @@ struct Decoder {
   uint32_t activation = RETORT_ACTIVATION_SILU;
   bool tied_head = false;
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
-  bool head_norm = false;  // of q and k, before rope
-  double rope_theta = 10000;
-  std::string rope_scaling = {};      // JSON object, "" for none
-  std::vector<int64_t> windows = {};  // [L], 0: full attention
+  bool head_norm = false;  // of each head of q and k, before rope
+  bool wide_norm = false;  // of q and k over their whole width, before rope
+  bool fused = false;      // qkv_proj and gate_up_proj in the checkpoint: params are rows of them
+  BlockNorms norms = {};
+  double norm_offset = 0;  // norms multiply by weight + norm_offset
+  double embed_scale = 1;
+  double attention_scale = 0;                         // 0: 1 / sqrt(H)
+  double attention_soft_cap = 0, logit_soft_cap = 0;  // 0: none
+  Rope rope = {}, window_rope = {};                   // window_rope: of layers with a window
+  int64_t rotary_dim = 0;                             // the first elements of each head
+  std::vector<int64_t> windows = {};                  // [L], 0: full attention
 };
 
 namespace internal {
@@ -49,34 +68,69 @@ inline int64_t ReadKvHeads(const JsonValue& config, int64_t n_heads, int64_t fal
   return Size(config, "num_key_value_heads", is_null || fallback == 0 ? n_heads : fallback);
 }
 
-inline uint32_t ActivationOf(std::string_view name) {
+inline uint32_t ActivationOf(std::string_view name, const char* key = "hidden_act") {
   if (name == "silu" || name == "swish") return RETORT_ACTIVATION_SILU;
   if (name == "gelu") return RETORT_ACTIVATION_GELU;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return RETORT_ACTIVATION_GELU_TANH;
   if (name == "relu2") return RETORT_ACTIVATION_RELU2;
-  BadKey("hidden_act",
-         Quote(name) + " is not known (silu, gelu, gelu_pytorch_tanh, gelu_new, relu2)");
+  BadKey(key, Quote(name) + " is not known (silu, gelu, gelu_pytorch_tanh, gelu_new, relu2)");
+}
+
+inline Rope RopeOf(const JsonValue& scaling, const char* key, double theta) {
+  if (scaling && !scaling.is_object()) BadKey(key, "must be an object");
+  if (!(theta > 0)) BadKey("rope_theta", "must be above 0");
+  Rope rope{.theta = theta};
+  if (scaling && scaling.String("rope_type", scaling.String("type", "default")) != "default") {
+    rope.scaling = scaling.Dump();
+  }
+  return rope;
 }
 
 // transformers 4 has rope_theta and rope_scaling, transformers 5 rope_parameters with both.
-inline void ReadRope(const JsonValue& config, Decoder* d) {
+inline Rope ReadRope(const JsonValue& config, double theta) {
   const JsonValue both = config["rope_parameters"];
-  const JsonValue scaling = both ? both : config["rope_scaling"];
-  d->rope_theta = both ? both.Double("rope_theta", config.Double("rope_theta", 10000))
-                       : config.Double("rope_theta", 10000);
-  if (!(d->rope_theta > 0)) BadKey("rope_theta", "must be above 0");
-  if (!scaling) return;
-  if (!scaling.is_object()) BadKey(both ? "rope_parameters" : "rope_scaling", "must be an object");
-  const std::string_view type = scaling.String("rope_type", scaling.String("type", "default"));
-  if (type != "default") d->rope_scaling = scaling.Dump();
+  theta = config.Double("rope_theta", theta);
+  if (!both) return RopeOf(config["rope_scaling"], "rope_scaling", theta);
+  if (both.is_object() && (both.has("full_attention") || both.has("sliding_attention"))) {
+    BadKey("rope_parameters", "differ by layer type, which this family does not have");
+  }
+  if (both.is_object()) theta = both.Double("rope_theta", theta);
+  return RopeOf(both, "rope_parameters", theta);
+}
+
+// As Gemma 3 has it: in transformers 4 rope_scaling leaves layers with a window alone, in
+// transformers 5 rope_parameters has an object for each type of layer.
+inline void ReadTwoRopes(const JsonValue& config, double theta, double window_theta, Decoder* d) {
+  const JsonValue both = config["rope_parameters"];
+  theta = config.Double("rope_theta", theta);
+  window_theta = config.Double("rope_local_base_freq", window_theta);
+  if (!both) {
+    d->rope = RopeOf(config["rope_scaling"], "rope_scaling", theta);
+    d->window_rope = RopeOf(JsonValue(), "rope_local_base_freq", window_theta);
+    return;
+  }
+  if (!both.is_object()) BadKey("rope_parameters", "must be an object");
+  for (const char* key : {"rope_theta", "rope_type", "type"}) {
+    if (both.has(key)) BadKey("rope_parameters", "must have an object for each type of layer");
+  }
+  const auto read = [&](const char* type, double fallback) {
+    const JsonValue one = both[type];
+    return RopeOf(one, type,
+                  one && one.is_object() ? one.Double("rope_theta", fallback) : fallback);
+  };
+  d->rope = read("full_attention", theta);
+  d->window_rope = read("sliding_attention", window_theta);
 }
 
 }  // namespace internal
 
 // What a family takes where config.json says nothing; 0: as many key/value heads as query heads,
-// head_dim D/N.
+// head_dim D/N, rope of layers with a window like that of the others.
 struct DecoderDefaults {
   int64_t kv_heads = 0, head_dim = 0;
+  double eps = 1e-6;
+  bool tied_head = false;
+  double rope_theta = 10000, window_rope_theta = 0;
 };
 
 // The keys that all such families share, under their names in transformers.
@@ -105,21 +159,30 @@ inline Decoder ReadDecoder(const JsonValue& config, DecoderDefaults defaults = {
   }
   if (d.H % 2 != 0)
     BadKey("head_dim", std::to_string(d.H) + " is odd: rotary positions need pairs");
-  d.eps = config.Double("rms_norm_eps", 1e-6);
+  d.eps = config.Double("rms_norm_eps", defaults.eps);
   d.init_deviation = config.Double("initializer_range", 0.02);
   d.activation = internal::ActivationOf(config.String("hidden_act", "silu"));
-  d.tied_head = config.Bool("tie_word_embeddings", false);
-  internal::ReadRope(config, &d);
+  d.tied_head = config.Bool("tie_word_embeddings", defaults.tied_head);
+  d.rotary_dim = d.H;
+  if (defaults.window_rope_theta > 0) {
+    internal::ReadTwoRopes(config, defaults.rope_theta, defaults.window_rope_theta, &d);
+  } else {
+    d.rope = d.window_rope = internal::ReadRope(config, defaults.rope_theta);
+  }
   d.windows.assign(static_cast<size_t>(d.L), 0);
   return d;
 }
 
-// Windows as Qwen2 and Qwen3 have them: if use_sliding_window, layers from max_window_layers on;
-// layer_types overrides which.
-inline void ReadQwenWindows(const JsonValue& config, Decoder* d) {
-  if (!config.Bool("use_sliding_window", false)) return;
-  const int64_t window = config.Int("sliding_window", 4096);
-  const int64_t first = config.Int("max_window_layers", 28);
+// sliding_window: absent (fallback), null (0: none) or above 0.
+inline int64_t ReadWindow(const JsonValue& config, int64_t fallback) {
+  if (!config.has("sliding_window")) return fallback;
+  return config["sliding_window"] ? internal::Size(config, "sliding_window") : 0;
+}
+
+// A window for the layers that layer_types names "sliding_attention"; where it is absent, for those
+// of which slides(layer, counted from 0) is true.
+template <class Slides>
+void ReadLayerWindows(const JsonValue& config, int64_t window, Slides slides, Decoder* d) {
   const JsonValue types = config["layer_types"];
   if (types && types.size() != static_cast<size_t>(d->L)) {
     internal::BadKey("layer_types", "has " + std::to_string(types.size()) + " entries for " +
@@ -127,9 +190,56 @@ inline void ReadQwenWindows(const JsonValue& config, Decoder* d) {
   }
   for (int64_t i = 0; i < d->L; ++i) {
     const auto index = static_cast<size_t>(i);
-    const bool slides = types ? types.at(index).AsString() == "sliding_attention" : i >= first;
-    if (slides) d->windows[index] = window;
+    const std::string_view type = types       ? types.at(index).AsString()
+                                  : slides(i) ? "sliding_attention"
+                                              : "full_attention";
+    if (type == "full_attention") continue;
+    if (type != "sliding_attention") {
+      internal::BadKey("layer_types", Quote(type) +
+                                          " is not known (full_attention, "
+                                          "sliding_attention)");
+    }
+    if (window < 1) internal::BadKey("sliding_window", "is missing, but layers have a window");
+    d->windows[index] = window;
   }
+}
+
+// As Qwen2 and Qwen3 have them: if use_sliding_window, layers from max_window_layers on.
+inline void ReadQwenWindows(const JsonValue& config, Decoder* d) {
+  if (!config.Bool("use_sliding_window", false)) return;
+  const int64_t window = internal::Size(config, "sliding_window", 4096);
+  const int64_t first = config.Int("max_window_layers", 28);
+  ReadLayerWindows(
+      config, window, [&](int64_t i) { return i >= first; }, d);
+}
+
+// A key that is absent (fallback), null (0: none) or a number above 0.
+inline double ReadSoftCap(const JsonValue& config, const char* key, double fallback) {
+  if (!config.has(key)) return fallback;
+  if (!config[key]) return 0;
+  const double cap = config.Double(key);
+  if (!(cap > 0)) internal::BadKey(key, "must be above 0, or null for none");
+  return cap;
+}
+
+// What Gemma 2 and 3 share: the embedding is scaled, norms multiply by 1 + weight and stand on both
+// sides of attention and MLP, scores and logits may have soft caps.
+inline void ReadGemma(const JsonValue& config, Decoder* d) {
+  if (config.Bool("use_bidirectional_attention", false)) {
+    internal::BadKey("use_bidirectional_attention", "attention here is causal");
+  }
+  d->norms = {.before_attention = "input_layernorm",
+              .after_attention = "post_attention_layernorm",
+              .before_mlp = "pre_feedforward_layernorm",
+              .after_mlp = "post_feedforward_layernorm"};
+  d->norm_offset = 1;
+  d->embed_scale = std::sqrt(static_cast<double>(d->D));
+  d->activation = internal::ActivationOf(config.String("hidden_activation", "gelu_pytorch_tanh"),
+                                         "hidden_activation");
+  d->qkv_bias = d->out_bias = config.Bool("attention_bias", false);
+  const double scalar = config.Double("query_pre_attn_scalar", 256);
+  if (!(scalar > 0)) internal::BadKey("query_pre_attn_scalar", "must be above 0");
+  d->attention_scale = 1 / std::sqrt(scalar);
 }
 
 namespace internal {
@@ -140,25 +250,29 @@ class DecoderWriter {
       : g_(graph),
         d_(d),
         normal_(ParamInit::Normal(d.init_deviation)),
-        one_(ParamInit::Constant(1)) {}
+        unit_(ParamInit::Constant(1 - d.norm_offset)) {}
 
   void Write() {
     const Param table = g_.Weight("model.embed_tokens.weight", {d_.V, d_.D}, normal_);
-    Value x = g_.Embed(table);
+    Value x = g_.Embed(table, d_.embed_scale);
     for (int64_t i = 0; i < d_.L; ++i) {
       g_.Block(static_cast<uint32_t>(i));
       layer_ = "model.layers." + std::to_string(i) + ".";
-      x = g_.Add(x, Attention(Norm(x, layer_ + "input_layernorm"), i));
-      x = g_.Add(x, Mlp(Norm(x, layer_ + "post_attention_layernorm")));
+      const BlockNorms& n = d_.norms;
+      x = g_.Add(x, BlockNorm(Attention(BlockNorm(x, n.before_attention), i), n.after_attention));
+      x = g_.Add(x, BlockNorm(Mlp(BlockNorm(x, n.before_mlp)), n.after_mlp));
     }
-    const Value hidden = Norm(x, "model.norm");
+    const Value hidden = Norm(x, "model.norm", d_.D);
     const Param head = d_.tied_head ? table : g_.Weight("lm_head.weight", {d_.V, d_.D}, normal_);
-    g_.Result(hidden, head);
+    g_.Result(hidden, head, 1, d_.logit_soft_cap);
   }
 
  private:
-  Value Norm(Value x, const std::string& name) {
-    return g_.RmsNorm(x, g_.Weight(name + ".weight", {d_.D}, one_), d_.eps);
+  Value Norm(Value x, const std::string& name, int64_t width) {
+    return g_.RmsNorm(x, g_.Weight(name + ".weight", {width}, unit_), d_.eps, d_.norm_offset);
+  }
+  Value BlockNorm(Value x, const std::string& name) {
+    return name.empty() ? x : Norm(x, layer_ + name, d_.D);
   }
   Value Linear(Value x, const std::string& name, int64_t out, int64_t in, bool bias) {
     const Param w =
@@ -167,44 +281,67 @@ class DecoderWriter {
         bias ? g_.Weight(layer_ + name + ".bias", {out}, ParamInit::Constant(0)) : Param{0};
     return g_.Linear(x, w, b);
   }
-  // A projection to n heads, normed and rotated.
-  Value Heads(Value x, const std::string& name, int64_t n) {
-    Value h = Linear(x, "self_attn." + name + "_proj", n * d_.H, d_.D, d_.qkv_bias);
+  // A projection from x [T,D]: its own tensor, or `out` rows from `row` on of the tensor `fused`.
+  Value Part(Value x, const std::string& name, int64_t out, bool bias, const std::string& fused,
+             int64_t row) {
+    if (!d_.fused) return Linear(x, name, out, d_.D, bias);
+    const std::string tensor = layer_ + fused + ".weight";
+    const retort_slice rows = {.checkpoint_name = tensor.c_str(),
+                               .row_begin = row,
+                               .row_end = row + out,
+                               .transpose = 0,
+                               .flags = 0};
+    return g_.Linear(x, g_.WeightFrom(layer_ + name + ".weight", {out, d_.D}, normal_,
+                                      RETORT_PARAM_LORA_TARGET, {rows}));
+  }
+  // A projection to n heads.
+  Value Project(Value x, const std::string& name, int64_t n, int64_t first_head) {
+    return Part(x, "self_attn." + name + "_proj", n * d_.H, d_.qkv_bias, "self_attn.qkv_proj",
+                first_head * d_.H);
+  }
+  // The same, normed and rotated.
+  Value Heads(Value x, const std::string& name, int64_t n, int64_t first_head, int64_t layer) {
+    Value h = Project(x, name, n, first_head);
+    const std::string norm = layer_ + "self_attn." + name + "_norm";
+    if (d_.wide_norm) h = Norm(h, norm, n * d_.H);
     if (d_.head_norm) {
-      const Param w = g_.Weight(layer_ + "self_attn." + name + "_norm.weight", {d_.H}, one_);
-      h = g_.HeadNorm(h, w, static_cast<uint32_t>(d_.H), d_.eps);
+      const Param w = g_.Weight(norm + ".weight", {d_.H}, unit_);
+      h = g_.HeadNorm(h, w, static_cast<uint32_t>(d_.H), d_.eps, d_.norm_offset);
     }
-    retort_rope_spec rope{};
-    rope.struct_size = sizeof(rope);
-    rope.layout = RETORT_ROPE_HALVES;
-    rope.rotary_dim = static_cast<uint32_t>(d_.H);
-    rope.max_positions = static_cast<uint32_t>(d_.max_positions);
-    rope.theta = d_.rope_theta;
-    if (!d_.rope_scaling.empty()) rope.scaling_json = ToStr(d_.rope_scaling);
-    return g_.Rope(h, static_cast<uint32_t>(n), rope);
+    const Rope& rope = d_.windows[static_cast<size_t>(layer)] > 0 ? d_.window_rope : d_.rope;
+    retort_rope_spec spec{};
+    spec.struct_size = sizeof(spec);
+    spec.layout = RETORT_ROPE_HALVES;
+    spec.rotary_dim = static_cast<uint32_t>(d_.rotary_dim);
+    spec.max_positions = static_cast<uint32_t>(d_.max_positions);
+    spec.theta = rope.theta;
+    if (!rope.scaling.empty()) spec.scaling_json = ToStr(rope.scaling);
+    return g_.Rope(h, static_cast<uint32_t>(n), spec);
   }
   Value Attention(Value x, int64_t layer) {
-    const Value q = Heads(x, "q", d_.N);
-    const Value k = Heads(x, "k", d_.G);
-    const Value v = Linear(x, "self_attn.v_proj", d_.G * d_.H, d_.D, d_.qkv_bias);
+    const Value q = Heads(x, "q", d_.N, 0, layer);
+    const Value k = Heads(x, "k", d_.G, d_.N, layer);
+    const Value v = Project(x, "v", d_.G, d_.N + d_.G);
     retort_attention_spec spec{};
     spec.struct_size = sizeof(spec);
     spec.n_heads = static_cast<uint32_t>(d_.N);
     spec.n_kv_heads = static_cast<uint32_t>(d_.G);
     spec.head_dim = static_cast<uint32_t>(d_.H);
     spec.window = static_cast<uint32_t>(d_.windows[static_cast<size_t>(layer)]);
+    spec.scale = d_.attention_scale;
+    spec.soft_cap = d_.attention_soft_cap;
     const Value out = g_.Attention(q, k, v, static_cast<uint32_t>(layer), spec);
     return Linear(out, "self_attn.o_proj", d_.D, d_.N * d_.H, d_.out_bias);
   }
   Value Mlp(Value x) {
-    const Value gate = Linear(x, "mlp.gate_proj", d_.F, d_.D, d_.mlp_bias);
-    const Value up = Linear(x, "mlp.up_proj", d_.F, d_.D, d_.mlp_bias);
+    const Value gate = Part(x, "mlp.gate_proj", d_.F, d_.mlp_bias, "mlp.gate_up_proj", 0);
+    const Value up = Part(x, "mlp.up_proj", d_.F, d_.mlp_bias, "mlp.gate_up_proj", d_.F);
     return Linear(g_.Gated(gate, up, d_.activation), "mlp.down_proj", d_.D, d_.F, d_.mlp_bias);
   }
 
   GraphBuilder& g_;
   const Decoder& d_;
-  ParamInit normal_, one_;
+  ParamInit normal_, unit_;
   std::string layer_;
 };
 

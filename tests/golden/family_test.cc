@@ -1,0 +1,154 @@
+// Families whole: the gradient of every checkpoint tensor against transformers in f64 (oracle:
+// tests/peers/make_goldens.py), and folders that come back equal to the bit.
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "core/io/safetensors.h"
+#include "core/model/params.h"
+#include "host/session/session.h"
+#include "tests/golden/program.h"
+
+namespace retort::golden {
+namespace {
+
+using host::PluginInstance;
+
+constexpr double kTolerance = 1e-3;  // of a gradient's norm, the bar
+
+class GoldenFamily : public testing::TestWithParam<const char*> {
+ protected:
+  static host::SessionOptions Options() {
+    host::SessionOptions options;
+    options.plugin_dir = RETORT_PLUGIN_DIR;
+    options.engine_path = RETORT_ENGINE_FILE;
+    return options;
+  }
+  const host::OpenedModel& Open() { return *session_.OpenModel(ModelPath(GetParam())).value(); }
+
+  host::Session session_{Options()};
+};
+
+// The documents of a golden as one packed batch.
+engine::MicroBatch BatchOf(json::Value head) {
+  engine::MicroBatch batch;
+  batch.cu_seqlens = {0};
+  const auto firsts = Ints(head["n_prompt"]);
+  for (size_t d = 0; d < firsts.size(); ++d) {
+    const auto ids = Ints(head["ids"][d]);
+    for (size_t t = 0; t < ids.size(); ++t) {
+      const bool has_label = t + 1 < ids.size() && static_cast<int64_t>(t) + 1 >= firsts[d];
+      batch.ids.push_back(static_cast<int32_t>(ids[t]));
+      batch.positions.push_back(static_cast<int32_t>(t));
+      batch.labels.push_back(has_label ? ids[t + 1] : -100);
+      batch.weight.push_back(1);
+    }
+    batch.cu_seqlens.push_back(static_cast<int32_t>(batch.ids.size()));
+  }
+  return batch;
+}
+
+// Gradients of params as those of the checkpoint's tensors: a param may be rows of one.
+std::map<std::string, std::vector<double>> ByTensor(const graph::Graph& graph,
+                                                    engine::Trainer& trainer) {
+  std::map<std::string, std::vector<double>> tensors;
+  const auto gradients = trainer.Gradients();
+  EXPECT_EQ(gradients.size(), graph.params.size());
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const graph::Param& param = graph.params[i];
+    EXPECT_EQ(param.sources.size(), 1U) << param.name;
+    const TensorView& view = gradients[i].view;
+    const auto begin =
+        static_cast<size_t>(param.sources[0].row_begin * (view.numel() / param.shape[0]));
+    std::vector<double>& out = tensors[param.sources[0].checkpoint_name];
+    out.resize(std::max(out.size(), begin + static_cast<size_t>(view.numel())));
+    std::copy_n(view.as<float>(), view.numel(), out.begin() + static_cast<ptrdiff_t>(begin));
+  }
+  return tensors;
+}
+
+double WorstDifference(const std::vector<double>& gradient, json::Value golden) {
+  const double norm = golden["norm"].DoubleOr(NAN);
+  double squares = 0;
+  std::vector<double> products(4, 0);
+  for (size_t i = 0; i < gradient.size(); ++i) {
+    squares += gradient[i] * gradient[i];
+    for (size_t k = 0; k < products.size(); ++k) {
+      products[k] += gradient[i] * std::cos(static_cast<double>(i * (k + 1)));
+    }
+  }
+  double worst = std::abs(std::sqrt(squares) - norm);
+  const auto theirs = Doubles(golden["products"]);
+  for (size_t k = 0; k < products.size(); ++k) {
+    worst = std::max(worst, std::abs(products[k] - theirs.at(k)));
+  }
+  return worst / norm;
+}
+
+TEST_P(GoldenFamily, GradientOfEveryTensorEqualsTransformers) {
+  const auto golden = ReadLines(GoldenPath("gradient_" + std::string(GetParam()) + ".jsonl"));
+  const auto model = session_.LoadModel(Open()).value();
+  const PluginInstance loss = session_.plugins().Create("loss", "sft", "", {}).value();
+  const PluginInstance adamw = session_.plugins().Create("optimizer", "adamw", "", {}).value();
+  engine::TrainerOptions options;
+  options.losses.push_back({.name = "sft",
+                            .table = static_cast<const retort_token_loss_v1*>(
+                                loss.interface(RETORT_TOKEN_LOSS_INTERFACE)),
+                            .instance = loss.get()});
+  options.optimizer = {
+      .name = "adamw",
+      .table = static_cast<const retort_optimizer_v1*>(adamw.interface(RETORT_OPTIMIZER_INTERFACE)),
+      .instance = adamw.get()};
+  options.max_grad_norm = 0;
+  const auto trainer = model->NewTrainer(options).value();
+  const std::vector<engine::MicroBatch> window = {BatchOf(golden[0].root())};
+  const auto step = trainer->Step(window, 0, 0, nullptr);
+  ASSERT_TRUE(step.ok()) << step.status().ToString();
+  const double expected = golden[0].root()["loss"].DoubleOr(NAN);
+  EXPECT_NEAR(step->loss, expected, 1e-5 * expected);
+
+  const auto tensors = ByTensor(model->graph(), *trainer);
+  ASSERT_EQ(tensors.size(), golden.size() - 1);
+  double worst = 0;
+  for (size_t i = 1; i < golden.size(); ++i) {
+    const std::string name(golden[i].root()["name"].StringOr(""));
+    ASSERT_TRUE(tensors.contains(name)) << name;
+    const double difference = WorstDifference(tensors.at(name), golden[i].root());
+    EXPECT_LE(difference, kTolerance) << name;
+    worst = std::max(worst, difference);
+  }
+  std::printf("%s: worst difference of %zu gradients %.3g of their norm\n", GetParam(),
+              tensors.size(), worst);
+}
+
+TEST_P(GoldenFamily, ASavedFolderIsEqualToTheBit) {
+  const host::OpenedModel& opened = Open();
+  const auto model = session_.LoadModel(opened).value();
+  std::vector<TensorView> views;
+  for (const engine::StateTensor& param : model->Params()) views.push_back(param.view);
+  const io::Safetensors before = io::Safetensors::OpenFolder(ModelPath(GetParam())).value();
+  const DType store = before.entries()[0].dtype == "BF16" ? DType::kBF16 : DType::kF32;
+  const std::string folder = ScratchFolder("family-" + std::string(GetParam()));
+  const auto written = model::WriteModelFolder(
+      io::RealFileSystem(), folder, model::TextsOf(*opened.source), model->graph(), views, store);
+  ASSERT_TRUE(written.ok()) << written.status().ToString();
+  const io::Safetensors after = io::Safetensors::OpenFolder(folder).value();
+  ASSERT_EQ(before.entries().size(), after.entries().size());
+  for (const io::SafetensorsEntry& entry : before.entries()) {
+    const auto* found = after.Find(entry.name);
+    ASSERT_NE(found, nullptr) << entry.name;
+    EXPECT_EQ(found->shape, entry.shape) << entry.name;
+    EXPECT_EQ(before.bytes(entry), after.bytes(*found)) << entry.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenFamily,
+                         testing::Values("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2",
+                                         "phi3", "gemma3_text"),
+                         [](const auto& param) { return std::string(param.param); });
+
+}  // namespace
+}  // namespace retort::golden
