@@ -150,6 +150,14 @@ class TinyFamily {
     y = add(mul(shifted, y), mul(x, gain));
     return add(y, mul(mul(x, x), Slice(gates, 1, 2, 3)));
   }
+  // A sum with a weight whose gradient another value shares, while its operand is read again; and
+  // one right before a norm, which must not be taken for a sum of rows.
+  retort_value Tail(retort_value x, retort_value y, const std::string& at) {
+    const retort_value gate = table_->activation(table_->ctx, y, RETORT_ACTIVATION_SIGMOID);
+    y = table_->add(table_->ctx, y, WeightOf(at + "end", spec_.width));
+    y = table_->mul(table_->ctx, Sum(x, y), gate);
+    return table_->add(table_->ctx, y, WeightOf(at + "final", spec_.width));
+  }
   // One value cut several times (overlapping, per head and flat), turned in place, one head put
   // into all, the same value twice in a concat, and one whose gradient has other writers.
   retort_value RowOps(retort_value x, const std::string& at) {
@@ -165,7 +173,7 @@ class TinyFamily {
     y = Products(y, fused, at, heads * 14);
     y = Concat({y, x, shared, shared}, 1);
     y = Linear(y, at + "rows_out", spec_.width, heads * 14 + spec_.width + 4);
-    return Sum(x, y);
+    return Tail(x, y, at);
   }
 
   retort_value Custom(const char* op, std::vector<retort_value> in, uint32_t n_out,
