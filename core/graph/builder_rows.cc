@@ -88,9 +88,8 @@ retort_value WithWeight(Impl& impl, Op op, retort_value x, retort_param weight) 
   const Param& param = impl.ParamOf(weight);
   const bool one = op == Op::kMul && param.shape == std::vector<int64_t>{1};
   if (!one && param.shape != std::vector<int64_t>{width}) {
-    impl.Fail(impl.Here(op) + ": param \"" + param.name + "\" has shape " +
-              ShapeText(param.shape) + "; it must be " + ShapeText({width}) +
-              (op == Op::kMul ? " or [1]" : ""));
+    impl.Fail(impl.Here(op) + ": param \"" + param.name + "\" has shape " + ShapeText(param.shape) +
+              "; it must be " + ShapeText({width}) + (op == Op::kMul ? " or [1]" : ""));
     return {0};
   }
   return impl.Add(Node{.op = op, .in = {Index(x)}, .params = {Index(weight)}}, width);
