@@ -85,7 +85,15 @@ class GraphBuilder {
   Value Add(Value a, Value b) { return b_->add(b_->ctx, a, b); }
   Value Mul(Value a, Value b) { return b_->mul(b_->ctx, a, b); }
   Value Scale(Value x, double factor) { return b_->scale(b_->ctx, x, factor); }
-  // A weight as an input of Custom.
+  // Elements [begin, end) of each of n_heads equal parts of the width.
+  Value Slice(Value x, uint32_t n_heads, uint32_t begin, uint32_t end) {
+    return b_->slice(b_->ctx, x, n_heads, begin, end);
+  }
+  // Head by head; see retort_builder_v1.concat for inputs of one head.
+  Value Concat(std::initializer_list<Value> in, uint32_t n_heads) {
+    return b_->concat(b_->ctx, in.begin(), static_cast<uint32_t>(in.size()), n_heads);
+  }
+  // A weight as an input of Custom, Add or Mul.
   Value ValueOf(Param weight) { return b_->value_of(b_->ctx, weight); }
   // A node of op plugin op_id; attributes: its config, a JSON object. Gives output 0.
   Value Custom(const char* op_id, std::initializer_list<Value> in, uint32_t n_out = 1,

@@ -156,7 +156,8 @@ typedef struct retort_builder_v1 {
   retort_value (*scale)(void* ctx, retort_value x, double factor);
   /* Elements [begin, end) of each head. */
   retort_value (*slice)(void* ctx, retort_value x, uint32_t n_heads, uint32_t begin, uint32_t end);
-  /* Head by head; inputs of one head repeat. */
+  /* Head by head. An input of one head repeats for each: one that comes straight from a rope or
+   * head_norm of one head, or whose width is no multiple of n_heads. */
   retort_value (*concat)(void* ctx, const retort_value* in, uint32_t n_in, uint32_t n_heads);
   /* A weight as an input of custom (in its own shape), or of add and mul ([D], for every row). */
   retort_value (*value_of)(void* ctx, retort_param param);
