@@ -8,7 +8,7 @@ namespace retort::host {
 // else NULL. Async-signal-safe: a handler of SIGSEGV may call it and write what it points to.
 const char* RunningPlugin();
 
-// Names the plugin for as long as it lives; nests. `name` must live as long.
+// Names the plugin for as long as it lives; nests. `name` is copied.
 class RunningScope {
  public:
   explicit RunningScope(const char* name);
