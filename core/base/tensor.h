@@ -12,8 +12,30 @@
 
 namespace retort {
 
-enum class DType : uint8_t { kF32, kF64, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
+// Element types, then the block types of stored weights (from kQ8_0 on): a row is a whole number
+// of blocks, and only kernels/packed.h knows how blocks lie in memory.
+enum class DType : uint8_t {
+  kF32,
+  kF64,
+  kF16,
+  kBF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ4_K,
+  kQ6_K,
+  kNF4,
+};
 
+constexpr bool IsBlockType(DType t) { return t >= DType::kQ8_0; }
+
+// Bytes of one element; 0 for block types.
 constexpr int64_t DTypeSize(DType t) {
   switch (t) {
     case DType::kF64:
@@ -26,17 +48,20 @@ constexpr int64_t DTypeSize(DType t) {
     case DType::kI8:
     case DType::kU8:
     case DType::kBool: return 1;
+    default: return 0;
   }
-  return 0;
 }
 
 constexpr std::string_view DTypeName(DType t) {
-  constexpr std::array<std::string_view, 10> kNames = {"f32", "f64", "f16", "bf16", "i64",
-                                                       "i32", "i16", "i8",  "u8",   "bool"};
+  constexpr std::array<std::string_view, 16> kNames = {
+      "f32", "f64",  "f16",  "bf16", "i64",  "i32",  "i16",  "i8",
+      "u8",  "bool", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "nf4"};
   return kNames[static_cast<size_t>(t)];
 }
 
 // At most four dimensions; strides in elements. Rows may be padded (strides[0] > shape[1]).
+// Of a block type the view is a whole matrix [out, in] as retort_packed_matrix describes it:
+// strides, bytes() and Rows() mean nothing there.
 struct TensorView {
   static constexpr int kMaxDims = 4;
 

@@ -35,6 +35,7 @@ using Cancel = std::atomic<int32_t>;
 struct ScoreRequest {
   std::span<const int32_t> ids;  // prompt and completion joined
   int64_t first = 1;             // first position whose token is scored (at least 1)
+  int32_t adapter = -1;          // of graph().adapters; -1: the base alone
 };
 struct ScoreResult {
   std::vector<float> logp;  // of tokens first .. ids.size()-1, each given those before it
@@ -73,8 +74,12 @@ struct Completion {
   std::string error;  // kError: why (a request that can never fit, say)
 };
 struct GenerateOptions {
-  int32_t max_batch = 16;                      // decode slots
-  int64_t max_context = 0;                     // tokens per slot; 0: the longest request
+  int32_t max_batch = 16;        // decode slots
+  int64_t max_context = 0;       // tokens per slot; 0: the longest request
+  DType kv_dtype = DType::kF32;  // of cached keys and values: f32, bf16 or i8
+  int64_t kv_memory = 0;         // bytes of the cache's blocks; 0: what all slots need
+  int32_t prefill_chunk = 512;   // prompt tokens between two decode passes
+  int32_t adapter = -1;          // of graph().adapters; -1: the base alone
   const text::Tokenizer* tokenizer = nullptr;  // for text and stop strings; may be NULL
   // Called from the calling thread. `on_done` in order of completion, once per (uid, index).
   std::function<void(const Completion&)> on_done;
@@ -115,7 +120,9 @@ struct TrainerOptions {
   std::vector<std::string> no_decay;  // lower-case regexes; empty: transformers' default list
   double max_grad_norm = 1.0;         // 0: no clipping
   int64_t head_rows = 0;              // rows of a head chunk; 0: chosen from shape
-  int32_t recompute = 0;              // level 0: keep all
+  int32_t recompute = 0;              // level 0: keep all; -1: the least that fits memory_limit
+  int64_t memory_limit = 0;           // bytes, of the whole process; 0: what the system allows
+  int32_t adapter = -1;               // trained alone, the base frozen; -1: the base is trained
   uint64_t key_hi = 0, key_lo = 0;    // (seed, stage)
 };
 struct StepMetric {
@@ -153,9 +160,26 @@ class Trainer {
 
 // ---- models ----------------------------------------------------------------------------------
 
+// How weights lie in memory. Norms, biases and adapters are always f32.
+enum class Storage : uint8_t {
+  kAuto,  // as the file has them, if they aren't trained: packed blocks, f16, bf16; else f32
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ4_K,
+  kQ6_K,
+  kNF4,
+};
+
 struct LoadOptions {
-  bool for_training = false;  // reserves nothing by itself; a Trainer adds gradients and state
-  uint64_t init_seed = 0;     // Create only
+  bool for_training = false;  // weights that get gradients are f32 then, whatever `storage` says
+  Storage storage = Storage::kF32;
+  uint64_t init_seed = 0;  // Create, and adapters without a file
+  // Folders of the graph's adapters (PEFT), as graph.adapters; "": freshly initialised.
+  std::vector<std::string> adapters = {};
 };
 
 class Model {

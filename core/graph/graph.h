@@ -50,6 +50,7 @@ struct Param {
   uint32_t flags = 0;                // RETORT_PARAM_* bits of the family
   uint32_t init = 0;                 // RETORT_INIT_*
   double init_value = 0;
+  int32_t adapter = -1;  // index into Graph::adapters; -1: of the base model
   int64_t numel() const {
     int64_t n = 1;
     for (int64_t d : shape) n *= d;
@@ -69,6 +70,14 @@ struct AttentionSpec {
   double scale = 0, soft_cap = 0;                                 // soft_cap 0: none
 };
 
+// The low-rank part that an adapter adds to a linear node (LoRA, arXiv 2106.09685):
+//   y += scale * dropout(x) A^T B^T,   A [r, in], B [out, r] (params)
+struct LoraPart {
+  int32_t adapter = -1;  // index into Graph::adapters
+  int32_t a = -1, b = -1;
+  double scale = 1, dropout = 0;
+};
+
 struct Node {
   Op op = Op::kAdd;
   std::vector<int32_t> in = {};      // value indices
@@ -84,7 +93,8 @@ struct Node {
   int32_t layer = -1;          // attention: index of the KV cache layer, dense from 0
   RopeSpec rope = {};
   AttentionSpec attention = {};
-  int32_t custom = -1;  // custom: index into Graph::customs
+  int32_t custom = -1;              // custom: index into Graph::customs
+  std::vector<LoraPart> lora = {};  // linear: at most one of each adapter; a pass runs one adapter
   bool Repeats(size_t input) const { return (repeats >> input & 1) != 0; }
 };
 
@@ -99,8 +109,9 @@ struct Graph {
   std::string family;  // id of the plugin that wrote it
   std::vector<Value> values;
   std::vector<Param> params;
-  std::vector<Node> nodes;        // in execution order
-  std::vector<CustomOp> customs;  // their instances make a graph move-only
+  std::vector<Node> nodes;            // in execution order
+  std::vector<CustomOp> customs;      // their instances make a graph move-only
+  std::vector<std::string> adapters;  // names; see core/graph/lora.h
   int32_t n_blocks = 0;
   int32_t n_layers = 0;  // attention nodes
   int32_t hidden = -1;   // value that the head reads (already normed)

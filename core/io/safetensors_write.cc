@@ -26,12 +26,12 @@ std::string_view StoredName(DType dtype) {
     case DType::kI8: return "I8";
     case DType::kU8: return "U8";
     case DType::kBool: return "BOOL";
+    default: return "";  // the format has no blocks
   }
-  return "";
 }
 
 bool Convertible(DType from, DType to) {
-  return from == to || (from == DType::kF32 && (to == DType::kBF16 || to == DType::kF16));
+  return (from == to && !IsBlockType(from)) || (from == DType::kF32 && (to == DType::kBF16 || to == DType::kF16));
 }
 
 Status CheckItems(const std::string& path, const std::vector<SafetensorsItem>& items) {
