@@ -31,7 +31,8 @@ std::string_view StoredName(DType dtype) {
 }
 
 bool Convertible(DType from, DType to) {
-  return (from == to && !IsBlockType(from)) || (from == DType::kF32 && (to == DType::kBF16 || to == DType::kF16));
+  return (from == to && !IsBlockType(from)) ||
+         (from == DType::kF32 && (to == DType::kBF16 || to == DType::kF16));
 }
 
 Status CheckItems(const std::string& path, const std::vector<SafetensorsItem>& items) {
