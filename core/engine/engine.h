@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/status.h"
@@ -47,6 +48,11 @@ struct SamplingParams {
   double temperature = 1.0;  // 0: greedy, lowest id on ties
   int32_t top_k = 0;         // 0: off
   double top_p = 1.0;
+  double min_p = 0;               // share of the likeliest token's probability; 0: off
+  double repetition_penalty = 1;  // of ids in prompt and completion: logits / it, or * it below 0
+  double presence_penalty = 0;    // taken once from the logit of an id in the completion,
+  double frequency_penalty = 0;   // and this for every time that it stands there
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // added to logits of ids, first of all
   int32_t max_tokens = 256;
   int32_t min_tokens = 0;         // stop ids are not sampled before
   std::vector<int32_t> stop_ids;  // end a sample; kept as its last id, not in its text
@@ -63,6 +69,7 @@ struct GenerateRequest {
   std::vector<int32_t> prefix;  // forced start of each completion: counts as completion
   int32_t n_samples = 1;
   SamplingParams sampling;
+  const Cancel* cancel = nullptr;  // of this request alone
 };
 struct Completion {
   uint64_t uid = 0;
@@ -74,11 +81,11 @@ struct Completion {
   std::string error;  // kError: why (a request that can never fit, say)
 };
 struct GenerateOptions {
-  int32_t max_batch = 16;        // decode slots
-  int64_t max_context = 0;       // tokens per slot; 0: the longest request
+  int32_t max_batch = 16;        // samples decoded together
+  int64_t max_context = 0;       // tokens of a sample with its prompt; 0: the longest request
   DType kv_dtype = DType::kF32;  // of cached keys and values: f32, bf16 or i8
-  int64_t kv_memory = 0;         // bytes of the cache's blocks; 0: what all slots need
-  int32_t prefill_chunk = 512;   // prompt tokens between two decode passes
+  int64_t kv_memory = 0;         // bytes of the cache's blocks; 0: what max_batch samples need
+  int32_t prefill_chunk = 512;   // prompt tokens a pass, and between two decode steps
   int32_t adapter = -1;          // of graph().adapters; -1: the base alone
   const text::Tokenizer* tokenizer = nullptr;  // for text and stop strings; may be NULL
   // Called from the calling thread. `on_done` in order of completion, once per (uid, index).
@@ -88,7 +95,11 @@ struct GenerateOptions {
   const Cancel* cancel = nullptr;
 };
 struct GenerateStats {
-  int64_t prompt_tokens = 0, completion_tokens = 0;
+  int64_t prompt_tokens = 0;      // prefilled: once a prompt, whatever its samples
+  int64_t completion_tokens = 0;  // drawn
+  int64_t prefill_passes = 0, decode_steps = 0;
+  int64_t kv_blocks = 0, kv_blocks_peak = 0, kv_block_bytes = 0;  // of the cache: all, most in use
+  int64_t live_peak = 0;                                          // samples decoded together
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
