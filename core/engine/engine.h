@@ -19,6 +19,7 @@
 #include "core/base/tensor.h"
 #include "core/graph/graph.h"
 #include "core/model/source.h"
+#include "core/model/storage.h"
 #include "retort/abi/draft/loss.h"
 #include "retort/abi/draft/optimizer.h"
 
@@ -171,19 +172,7 @@ class Trainer {
 
 // ---- models ----------------------------------------------------------------------------------
 
-// How weights lie in memory. Norms, biases and adapters are always f32.
-enum class Storage : uint8_t {
-  kAuto,  // as the file has them, if they aren't trained: packed blocks, f16, bf16; else f32
-  kF32,
-  kF16,
-  kBF16,
-  kQ8_0,
-  kQ4_0,
-  kQ4_1,
-  kQ4_K,
-  kQ6_K,
-  kNF4,
-};
+using model::Storage;  // how weights lie in memory
 
 struct LoadOptions {
   bool for_training = false;  // weights that get gradients are f32 then, whatever `storage` says

@@ -1,4 +1,4 @@
-// The weights of a graph in memory (f32), how they come from a model on disk or from init rules,
+// The weights of a graph in memory, how they come from a model on disk or from init rules,
 // and how they go back into an HF folder. No LibTorch: views are core's own.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -14,16 +14,19 @@
 #include "core/graph/graph.h"
 #include "core/io/filesystem.h"
 #include "core/model/source.h"
+#include "core/model/storage.h"
 
 namespace retort::model {
 
-// Owns the storage of all params of a graph: f32, contiguous, each 64-byte aligned, in one
-// allocation, in params order. Memory is zero until written. Views stay valid over moves.
+// Owns the storage of all params of a graph, each of its own type (core/model/packed.h says how one
+// lies in memory) and 64-byte aligned, in one allocation, in params order. Memory is zero until
+// written. Views stay valid over moves.
 class ParamStore {
  public:
   ParamStore() = default;
-  // RESOURCE_EXHAUSTED with the size wanted if the system doesn't give it.
-  static Result<ParamStore> Allocate(const graph::Graph& graph);
+  // `dtypes`: of graph.params, as PlanStorage gives them; without: all f32. RESOURCE_EXHAUSTED with
+  // the size wanted if the system doesn't give it.
+  static Result<ParamStore> Allocate(const graph::Graph& graph, std::span<const DType> dtypes = {});
   ParamStore(ParamStore&&) noexcept;
   ParamStore& operator=(ParamStore&&) noexcept;
   ~ParamStore();
@@ -31,8 +34,8 @@ class ParamStore {
   size_t size() const { return views_.size(); }
   const TensorView& view(size_t param) const { return views_[param]; }
   std::span<const TensorView> views() const { return views_; }
-  float* data(size_t param) const { return views_[param].as<float>(); }
-  int64_t bytes() const { return bytes_; }  // with padding
+  float* data(size_t param) const { return views_[param].as<float>(); }  // of an f32 param
+  int64_t bytes() const { return bytes_; }                               // with padding
 
  private:
   void* memory_ = nullptr;
@@ -43,12 +46,19 @@ class ParamStore {
 // Reads every param of the graph from `source` straight into `store` (allocated for the graph).
 // One error lists all that is wrong: tensors missing (with the nearest name there is), of another
 // shape, and of the model but claimed by no param. Checked wholly before the first weight is read.
+// Rows that the file has in the param's type are moved without a detour over f32, others are cast
+// or quantised slice by slice; what was read of the file is released: beside the store there is at
+// most one slice per thread (or one tensor, where it must be transposed or repacked as a whole).
+// Params of adapters are left alone.
 Status LoadParams(const Source& source, const graph::Graph& graph, const ParamStore& store,
                   int32_t n_threads = 1);
 
 // By the params' init rules; a param's numbers depend on (seed, its name) alone.
 Status InitParams(const graph::Graph& graph, uint64_t seed, const ParamStore& store,
                   int32_t n_threads = 1);
+
+// Rows [row_begin, row_end) of a param, all its matrices one below the other, as f32.
+void DequantizeRows(const TensorView& param, int64_t row_begin, int64_t row_end, float* out);
 
 // The text files of an HF folder; empty ones are not written.
 struct ModelTexts {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,10 +43,20 @@ class Source {
 
   virtual std::span<const TensorInfo> tensors() const = 0;  // sorted by name
   virtual const TensorInfo* Find(std::string_view name) const = 0;
-  // Dequantises or casts rows [row_begin, row_end) (of the first dimension) into `out`, an f32
-  // or f64 contiguous view of that many rows. Non-finite weights are refused (DATA_LOSS).
+  // Rows are those of a matrix: all dimensions but the last, flattened; of a vector its elements.
+  // Dequantises or casts rows [row_begin, row_end) into `out`, an f32 or f64 contiguous view of
+  // that many rows. Non-finite weights are refused (DATA_LOSS).
   virtual Status ReadRows(std::string_view name, int64_t row_begin, int64_t row_end,
                           const TensorView& out) const = 0;
+  // The type in which ReadStored gives the rows of a tensor: f32, f16, bf16 or a block type;
+  // nothing: only ReadRows reads it.
+  virtual std::optional<DType> StoredType(const TensorInfo&) const { return std::nullopt; }
+  // The rows as the file has them (blocks in GGUF's order, which retort_pack_rows takes), one after
+  // another in HF's order of rows. Non-finite numbers and scales are refused likewise.
+  virtual Status ReadStored(std::string_view name, int64_t row_begin, int64_t row_end,
+                            void* out) const;
+  // Says that these rows were read for good: mapped pages are given back to the system.
+  virtual void Release(std::string_view, int64_t, int64_t) const {}
   // XXH3-128 (hex) over all files of the model; computed once, on first call.
   virtual Result<std::string> Fingerprint() const = 0;
 };

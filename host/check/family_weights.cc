@@ -87,8 +87,7 @@ class RandomSource final : public model::Source {
   Status ReadRows(std::string_view name, int64_t begin, int64_t end,
                   const TensorView& out) const override {
     const Made& made = made_.find(std::string(name))->second;
-    int64_t each = 1;
-    for (size_t d = 1; d < made.shape.size(); ++d) each *= made.shape[d];
+    const int64_t each = made.shape.size() < 2 ? 1 : made.shape.back();
     const RngKey key = Derive(RootKey(seed_, "check"), name);
     for (int64_t i = begin * each; i < end * each; ++i) {
       Rng rng(Derive(key, static_cast<uint64_t>(i)));
