@@ -1,9 +1,12 @@
 // Weights kept in a narrow type and multiplied as they are: no dequantised copy of a matrix exists.
 // A packed matrix [rows, cols] holds the numbers of its file format, maybe in another order
 // (rows interleaved, scales apart), in one block of memory that retort_packed_bytes sizes.
-// Method: up to 16 rows of x stream the packed bytes once (block types against x rounded to int8
-// per 32 columns, f16 and bf16 widened), with f32 accumulation; more rows take the matrix panel by
-// panel, widened to f32 in cache, through a blocked f32 product.
+// Method: GGUF's block types meet x rounded to int8 per 32 columns, in exact integer products with
+// f32 accumulation, whatever the number of rows. f16, bf16 and NF4 are widened: up to 16 rows of x
+// stream the packed bytes once; more take the matrix panel by panel, widened to f32 in cache,
+// through a blocked f32 product. `exact` matrices of block types always go the latter way, so that
+// x is never rounded (training through frozen weights).
+// A call uses up to 512 KiB of stack in each thread.
 // Block formats: GGUF's (docs/formats.md), and NF4 with double quantisation (QLoRA, arXiv
 // 2305.14314, as bitsandbytes stores it: 64 weights per absmax, absmax in 8 bits per 256).
 // SPDX-License-Identifier: Apache-2.0
@@ -25,6 +28,8 @@ enum {
   RETORT_PACKED_Q6_K = 7,
   RETORT_PACKED_NF4 = 8,
   RETORT_PACKED_TYPES = 9,
+
+  RETORT_PACKED_ROWS = 16,  // rows of a block type are interleaved by so many
 };
 
 // Weights per block (1 for the float types; 256 for Q4_K and Q6_K) and bytes of one block in the
@@ -34,8 +39,8 @@ int64_t retort_packed_block_weights(int type) RETORT_KERNELS_NOEXCEPT;
 int64_t retort_packed_block_bytes(int type) RETORT_KERNELS_NOEXCEPT;
 
 typedef struct retort_packed_matrix {
-  int32_t type;  // RETORT_PACKED_*
-  int32_t reserved;
+  int32_t type;   // RETORT_PACKED_*
+  int32_t exact;  // not 0: products never round x to int8
   int64_t rows, cols;
   const void* data;  // 64-byte aligned
 } retort_packed_matrix;
@@ -45,11 +50,12 @@ typedef struct retort_packed_matrix {
 int64_t retort_packed_bytes(int type, int64_t rows, int64_t cols) RETORT_KERNELS_NOEXCEPT;
 
 // Rows [row_begin, row_end) from their file order `blocks` (row after row, maybe unaligned) into
-// `packed` (of the whole matrix). row_begin is a multiple of 8, row_end too unless it is the last.
-// Calls for separate ranges may run at once.
+// `packed` (of the whole matrix). row_begin is a multiple of RETORT_PACKED_ROWS, row_end too unless
+// it is `rows`. Calls for separate ranges may run at once. NF4 takes the whole matrix in one call:
+// the second quantisation subtracts the mean of all absmax.
 void retort_pack_rows(int type, int64_t rows, int64_t cols, int64_t row_begin, int64_t row_end,
                       const void* blocks, void* packed) RETORT_KERNELS_NOEXCEPT;
-// The way back: file order. NF4: absmax as its double quantisation gives it.
+// The way back, any range: file order. NF4: absmax as its double quantisation gives it.
 void retort_unpack_rows(const retort_packed_matrix* matrix, int64_t row_begin, int64_t row_end,
                         void* blocks) RETORT_KERNELS_NOEXCEPT;
 // Dequantised rows [row_begin, row_end), row-major, any range.
@@ -61,11 +67,18 @@ void retort_packed_rows_f32(const retort_packed_matrix* matrix, int64_t row_begi
 void retort_quantize(int type, const float* weights, int64_t n,
                      void* blocks) RETORT_KERNELS_NOEXCEPT;
 
-// y[m,o] = sum_i x[m,i] * w[o,i] (+ bias[o], if not NULL). Any m. Up to 16 rows, batch-invariant as
-// retort_skinny_gemm_f32. y overlaps no input. Strides 0: contiguous.
+// y[m,o] = sum_i x[m,i] * w[o,i] (+ bias[o], if not NULL). Any m. Batch-invariant as
+// retort_skinny_gemm_f32: block types that round x whatever m is, the others up to 16 rows.
+// y overlaps no input. Strides 0: contiguous.
 void retort_packed_gemm_f32(const retort_packed_matrix* w, const float* x, int64_t m,
                             int64_t x_stride, const float* bias, float* y, int64_t y_stride,
                             int n_threads) RETORT_KERNELS_NOEXCEPT;
+
+// dx[m,i] = sum_o dy[m,o] * w[o,i], added to dx if accumulate is not 0: the gradient through frozen
+// weights. dy is never rounded. dx overlaps no input. Strides 0: contiguous.
+void retort_packed_gemm_transposed_f32(const retort_packed_matrix* w, const float* dy, int64_t m,
+                                       int64_t dy_stride, int accumulate, float* dx,
+                                       int64_t dx_stride, int n_threads) RETORT_KERNELS_NOEXCEPT;
 
 // y[r,:] = w[ids[r],:] * scale: an embedding kept packed.
 void retort_packed_embed_f32(const retort_packed_matrix* w, const int32_t* ids, int64_t n,
