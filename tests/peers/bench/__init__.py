@@ -1,0 +1,1 @@
+"""Paired measurements of retort beside its peers. SPDX-License-Identifier: Apache-2.0"""
