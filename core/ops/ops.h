@@ -11,6 +11,7 @@
 
 #include "core/base/tensor.h"
 #include "core/graph/graph.h"
+#include "core/ops/workspace.h"
 
 namespace retort::ops {
 
@@ -47,6 +48,12 @@ void AddNormForward(const NormSpec& spec, const TensorView& a_TD, const TensorVi
 void NormBackward(const NormSpec& spec, const TensorView& dy_TD, const TensorView& x_TD,
                   const TensorView& w, const TensorView& rstd, const TensorView& dx_TD,
                   bool accumulate, const TensorView& dw, int n_threads);
+// The same bits in one pass over dy and x. With accumulate it is the whole backward of
+// AddNormForward: dx holds the gradient of the sum, which both of its inputs get. dw: adds; data
+// NULL: not wanted.
+void AddNormBackward(const NormSpec& spec, const TensorView& dy_TD, const TensorView& x_TD,
+                     const TensorView& w, const TensorView& rstd, const TensorView& dx_TD,
+                     bool accumulate, const TensorView& dw, Workspace& workspace, int n_threads);
 
 // layer_norm: y = (x - mean x) * rsqrt(var x + eps) * w + b. `b` may be NULL. stats: [T, 2], mean
 // and rstd, or NULL.
@@ -84,7 +91,13 @@ void Rope(const graph::Node& node, const RopeAngles& angles, Rotation rotation,
           int n_threads);
 
 // attention: causal within each sequence of cu_seqlens. lse_TN (log-sum-exp of the scores, for
-// backward) may be NULL.
+// backward) may be NULL. The calls without a workspace are going away.
+int64_t AttentionWorkspaceBytes(const graph::AttentionSpec& spec, DType dtype, int64_t longest,
+                                bool backward, int n_threads);
+void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
+                      const TensorView& q, const TensorView& k, const TensorView& v,
+                      const TensorView& out, const TensorView* lse_TN, Workspace& workspace,
+                      int n_threads);
 void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
                       const TensorView& q, const TensorView& k, const TensorView& v,
                       const TensorView& out, const TensorView* lse_TN, int n_threads);
@@ -95,6 +108,10 @@ void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t
                        const TensorView& d_out, const TensorView& q, const TensorView& k,
                        const TensorView& v, const TensorView& out, const TensorView& lse_TN,
                        const AttentionGradients& grads, int n_threads);
+void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
+                       const TensorView& d_out, const TensorView& q, const TensorView& k,
+                       const TensorView& v, const TensorView& out, const TensorView& lse_TN,
+                       const AttentionGradients& grads, Workspace& workspace, int n_threads);
 
 // activation: y = act(x); gated: y = act(gate) * up. Kinds are RETORT_ACTIVATION_*.
 void ActivationForward(uint32_t kind, const TensorView& x, const TensorView& y, int n_threads);
@@ -105,6 +122,11 @@ void GatedForward(uint32_t kind, const TensorView& gate, const TensorView& up, c
 void GatedBackward(uint32_t kind, const TensorView& dy, const TensorView& gate,
                    const TensorView& up, const TensorView& d_gate, const TensorView& d_up,
                    int n_threads);
+// Also writes product = act(gate) * up again, for the weight gradient of the linear that read it.
+// d_gate may be gate, d_up may be up, product may be dy.
+void GatedBackwardAgain(uint32_t kind, const TensorView& dy, const TensorView& gate,
+                        const TensorView& up, const TensorView& d_gate, const TensorView& d_up,
+                        const TensorView& product, int n_threads);
 
 // add: y = a + b (its gradient is dy itself). y may be a or b.
 void AddForward(const TensorView& a, const TensorView& b, const TensorView& y, int n_threads);

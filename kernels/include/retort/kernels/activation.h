@@ -44,5 +44,15 @@ void retort_gated_backward_f64(const retort_gated_shape* shape, const double* ga
                                const double* up, const double* dy, double* d_gate, double* d_up,
                                int n_threads) RETORT_KERNELS_NOEXCEPT;
 
+// The backward pass that also writes product = act(gate) * up again, [rows, cols] with out_stride:
+// for callers who did not keep it. product may be dy.
+void retort_gated_backward_again_f32(const retort_gated_shape* shape, const float* gate,
+                                     const float* up, const float* dy, float* d_gate, float* d_up,
+                                     float* product, int n_threads) RETORT_KERNELS_NOEXCEPT;
+void retort_gated_backward_again_f64(const retort_gated_shape* shape, const double* gate,
+                                     const double* up, const double* dy, double* d_gate,
+                                     double* d_up, double* product,
+                                     int n_threads) RETORT_KERNELS_NOEXCEPT;
+
 RETORT_KERNELS_END
 #endif  // RETORT_KERNELS_ACTIVATION_H_

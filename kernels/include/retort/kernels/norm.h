@@ -43,5 +43,21 @@ void retort_rms_norm_backward_f64(const retort_norm_shape* shape, const double* 
                                   int64_t dx_stride, int accumulate, double* dw,
                                   int n_threads) RETORT_KERNELS_NOEXCEPT;
 
+// The same in one pass over dy and x: rows of 64 give partial sums of dw, which scratch holds
+// (retort_rms_norm_scratch_* bytes, 64-byte aligned; it may be NULL if dw is). Equal bits. With
+// accumulate this is the whole backward of add_rms_norm: dx holds the gradient of the sum.
+int64_t retort_rms_norm_scratch_f32(const retort_norm_shape* shape) RETORT_KERNELS_NOEXCEPT;
+int64_t retort_rms_norm_scratch_f64(const retort_norm_shape* shape) RETORT_KERNELS_NOEXCEPT;
+void retort_rms_norm_backward_fused_f32(const retort_norm_shape* shape, const float* dy,
+                                        int64_t dy_stride, const float* x, int64_t x_stride,
+                                        const float* w, const float* rstd, float* dx,
+                                        int64_t dx_stride, int accumulate, float* dw, void* scratch,
+                                        int n_threads) RETORT_KERNELS_NOEXCEPT;
+void retort_rms_norm_backward_fused_f64(const retort_norm_shape* shape, const double* dy,
+                                        int64_t dy_stride, const double* x, int64_t x_stride,
+                                        const double* w, const double* rstd, double* dx,
+                                        int64_t dx_stride, int accumulate, double* dw,
+                                        void* scratch, int n_threads) RETORT_KERNELS_NOEXCEPT;
+
 RETORT_KERNELS_END
 #endif  // RETORT_KERNELS_NORM_H_
