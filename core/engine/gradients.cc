@@ -12,10 +12,10 @@ int64_t Padded(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * k
 
 }  // namespace
 
-Gradients::Gradients(const graph::Graph& graph, DType dtype) {
+Gradients::Gradients(const graph::Graph& graph, DType dtype, int32_t adapter) {
   int64_t total = 0;
   for (const graph::Param& param : graph.params) {
-    wanted_.push_back((param.flags & RETORT_PARAM_FROZEN) == 0);
+    wanted_.push_back(param.adapter == adapter && (param.flags & RETORT_PARAM_FROZEN) == 0);
     if (wanted_.back()) total += Padded(param.numel() * DTypeSize(dtype));
   }
   arena_.Reserve(total);

@@ -14,9 +14,10 @@ namespace retort::engine {
 
 class Gradients {
  public:
-  Gradients(const graph::Graph& graph, DType dtype);
+  // `adapter`: its params alone are trained; -1: those of the base.
+  Gradients(const graph::Graph& graph, DType dtype, int32_t adapter = -1);
 
-  // Whether the param is trained at all (not RETORT_PARAM_FROZEN).
+  // Whether the param is trained at all (of what is trained, and not RETORT_PARAM_FROZEN).
   bool Wanted(int32_t param) const { return wanted_[static_cast<size_t>(param)]; }
   const TensorView& view(int32_t param) const { return views_[static_cast<size_t>(param)]; }
 

@@ -18,6 +18,8 @@ Inference::Inference(const graph::Graph& graph, std::span<const TensorView> para
 
 Inference::~Inference() = default;
 
+void Inference::SetAdapter(int32_t adapter) { impl_->pass.SetAdapter(adapter); }
+
 TensorView Inference::Forward(const RowBatch& batch, AttentionStore* store) {
   return OnEdge("forward pass", [&] { return impl_->pass.Forward(batch, store); });
 }

@@ -36,6 +36,9 @@ struct RowBatch {
   std::span<const int32_t> ids;         // [T]
   std::span<const int32_t> positions;   // [T]
   std::span<const int32_t> cu_seqlens;  // [S+1]
+  // [S], or empty: positions of the whole text of each sequence, of which the pass may hold a part
+  // (chunked prefill). Some rope scalings go by it. Empty: its last position here + 1.
+  std::span<const int32_t> lengths = {};
   PluginCallSettings call = {};         // of custom ops; the pass sets n_threads
 };
 
@@ -46,6 +49,8 @@ class Inference {
   Inference(const graph::Graph& graph, std::span<const TensorView> params, int n_threads);
   ~Inference();
 
+  // Which of graph.adapters later passes run; -1 (at first): none. Throws Error: no such adapter.
+  void SetAdapter(int32_t adapter);
   // Hidden rows [T, D] for the head; valid until the next call.
   TensorView Forward(const RowBatch& batch, AttentionStore* store);
   // Logits of some hidden rows [R, D] into out [R, V] (logit scale and soft cap applied).

@@ -29,12 +29,14 @@ ops::NormSpec NormOf(const Node& node, int64_t width) {
           .weight_offset = node.weight_offset};
 }
 
-Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads)
+Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads,
+           int32_t adapter)
     : graph_(graph),
       params_(params),
       mode_(mode),
       n_threads_(n_threads),
-      plan_(MakePlan(graph, mode, params[0].dtype)),
+      adapter_(adapter),
+      plan_(MakePlan(graph, mode, params[0].dtype, adapter)),
       custom_ops_(graph, plan_, params, n_threads),
       angles_of_(graph.nodes.size(), -1) {
   std::vector<const graph::RopeSpec*> specs;
@@ -133,9 +135,7 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
   switch (node.op) {
     case Op::kEmbed:
       return ops::EmbedForward(ParamAt(node, 0), batch_.ids, node.scale, y, n_threads_);
-    case Op::kLinear:
-      return ops::LinearForward(x(0), ParamAt(node, 0),
-                                node.params[1] < 0 ? nullptr : &ParamAt(node, 1), y, n_threads_);
+    case Op::kLinear: return ForwardLinear(node, plan);
     case Op::kRmsNorm:
     case Op::kHeadNorm: {
       const TensorView rstd = plan.saved < 0 ? TensorView{} : View(plan.saved);

@@ -38,8 +38,13 @@ void EachConcatPart(const graph::Graph& graph, const graph::Node& node, Fn&& fn)
 class Pass {
  public:
   // `params` in graph.params order, f32 or f64 alike; graph and params outlive the object. Throws
-  // Error as MakePlan does.
-  Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads);
+  // Error as MakePlan does. `adapter`: that training runs (-1: none); inference begins with it.
+  Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads,
+       int32_t adapter = -1);
+
+  // Inference: which of graph.adapters later passes run; -1: none. Throws Error if there is none
+  // of this index.
+  void SetAdapter(int32_t adapter);
 
   // Checks the batch (INVALID_ARGUMENT, thrown as Error) and runs it. In training mode keeps what
   // Backward reads, and a view of the batch's spans, which must stay alive until then.
@@ -67,7 +72,16 @@ class Pass {
   void ForwardConcat(const graph::Node& node, const NodePlan& plan);
   void ForwardAttention(const graph::Node& node, const NodePlan& plan, AttentionStore* store);
   void BackwardNode(size_t i, Gradients& grads);
+  // pass_linear.cc
+  void ForwardLinear(const graph::Node& node, const NodePlan& plan);
   void BackwardLinear(const graph::Node& node, const NodePlan& plan, Gradients& grads);
+  void ForwardLora(const graph::Node& node, const NodePlan& plan);
+  // dx: what the input's gradient is added to; NULL: nobody wants it.
+  void BackwardLora(const graph::Node& node, const NodePlan& plan, const TensorView* dx,
+                    Gradients& grads);
+  void AddLowRank(const TensorView& h, const TensorView& b, const TensorView& y);
+  void DropLoraInput(const graph::LoraPart& part, const TensorView& x, const TensorView& out) const;
+  bool Drops(const graph::LoraPart& part) const;
   void BackwardNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardLayerNorm(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardConcat(const graph::Node& node, const NodePlan& plan);
@@ -82,6 +96,8 @@ class Pass {
   std::span<const TensorView> params_;
   const Mode mode_;
   const int n_threads_;
+  int32_t adapter_ = -1;
+  std::vector<float> low_rank_rows_;  // of few rows: what an adapter adds to a linear
   int64_t vocab_ = 0;  // ids below it are in every embedding table
   Plan plan_;
   Arena arena_;

@@ -43,20 +43,6 @@ void Pass::BackwardNode(size_t i, Gradients& grads) {
   }
 }
 
-void Pass::BackwardLinear(const Node& node, const NodePlan& plan, Gradients& grads) {
-  const TensorView dy = View(plan.d_out);
-  const int32_t weight = node.params[0], bias = node.params[1];
-  if (grads.Wanted(weight)) {
-    const bool accumulate = grads.MustAccumulate(weight);
-    ops::LinearBackwardWeight(dy, View(plan.in[0].value), grads.view(weight), accumulate);
-  }
-  if (bias >= 0 && grads.Wanted(bias)) {
-    ops::LinearBackwardBias(dy, grads.ForAdding(bias), n_threads_);
-  }
-  ops::LinearBackwardInput(dy, ParamAt(node, 0), View(plan.in[0].grad),
-                           plan.in[0].delivery == Delivery::kAccumulate);
-}
-
 void Pass::BackwardNorm(const Node& node, const NodePlan& plan, Gradients& grads) {
   const TensorView x = View(plan.in[0].value);
   const TensorView none{.dtype = dtype()};

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "core/graph/lora.h"
+
 namespace retort::engine {
 namespace {
 
@@ -55,10 +57,11 @@ int64_t SavedWidth(const Graph& graph, const Node& node) {
 
 class Planner {
  public:
-  Planner(const Graph& graph, Mode mode, DType dtype)
+  Planner(const Graph& graph, Mode mode, DType dtype, int32_t adapter)
       : graph_(graph),
         training_(mode == Mode::kTraining),
         dtype_(dtype),
+        adapter_(adapter),
         n_(static_cast<int32_t>(graph.nodes.size())),
         consumers_(graph.values.size()),
         value_(graph.values.size(), -1),
@@ -146,6 +149,7 @@ class Planner {
       plan_.buffers[static_cast<size_t>(plan.out)].first = i - 1;
     }
     if (node.op == Op::kCustom) return PlanCustomForward(i);
+    if (node.op == Op::kLinear) PlanLoraForward(i);
     if (!training_) return;
     if (const int64_t width = SavedWidth(graph_, node); width > 0) {
       const int32_t written = i > 0 && PlanAt(i - 1).fuse_next ? i - 1 : i;
@@ -156,6 +160,32 @@ class Planner {
       for (size_t k = 0; k < node.in.size(); ++k) Use(plan.in[k].value, BackwardTime(i));
     }
     if (node.op == Op::kAttention) Use(plan.out, BackwardTime(i));
+  }
+
+  void PlanLoraForward(int32_t i) {
+    const Node& node = NodeAt(i);
+    NodePlan& plan = PlanAt(i);
+    const int64_t width = training_ ? graph::LoraWidth(graph_, node, adapter_)
+                                    : graph::LoraWidth(graph_, node);
+    if (width == 0) return;
+    plan.saved = NewBuffer(width, i);
+    if (!training_) return;
+    Use(plan.saved, BackwardTime(i));
+    if (HasDropout(node)) plan.lora_x = NewBuffer(Width(node.in[0]), i);
+  }
+
+  void PlanLoraBackward(int32_t i) {
+    const Node& node = NodeAt(i);
+    const int64_t width = graph::LoraWidth(graph_, node, adapter_);
+    if (width == 0) return;
+    PlanAt(i).lora_dh = NewBuffer(width, BackwardTime(i));
+    if (HasDropout(node)) PlanAt(i).lora_dx = NewBuffer(Width(node.in[0]), BackwardTime(i));
+  }
+
+  bool HasDropout(const Node& node) const {
+    return std::any_of(node.lora.begin(), node.lora.end(), [&](const graph::LoraPart& part) {
+      return part.adapter == adapter_ && part.dropout > 0;
+    });
   }
 
   graph::OpSpec SpecOf(int32_t i) const {
@@ -216,6 +246,7 @@ class Planner {
     const Node& node = NodeAt(i);
     NodePlan& plan = PlanAt(i);
     PlanOutputGradients(i);
+    if (node.op == Op::kLinear) PlanLoraBackward(i);
     if (node.op == Op::kAdd) return PlanAddBackward(i);
     for (size_t k = 0; k < node.in.size(); ++k) {
       InputPlan& in = plan.in[k];
@@ -335,6 +366,7 @@ class Planner {
   const Graph& graph_;
   const bool training_;
   const DType dtype_;
+  const int32_t adapter_;
   const int32_t n_;
   std::vector<std::vector<int32_t>> consumers_;
   std::vector<BufferId> value_, grad_;
@@ -344,8 +376,8 @@ class Planner {
 
 }  // namespace
 
-Plan MakePlan(const Graph& graph, Mode mode, DType dtype) {
-  return Planner(graph, mode, dtype).Make();
+Plan MakePlan(const Graph& graph, Mode mode, DType dtype, int32_t adapter) {
+  return Planner(graph, mode, dtype, adapter).Make();
 }
 
 int64_t ElementOffset(const Plan& plan, BufferId id, int64_t padded_rows) {

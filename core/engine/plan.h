@@ -44,7 +44,12 @@ struct InputPlan {
 
 struct NodePlan {
   BufferId out = -1, d_out = -1;
-  BufferId saved = -1;  // rstd of norms (layer_norm: mean and rstd), log-sum-exp of attention
+  // rstd of norms (layer_norm: mean and rstd), log-sum-exp of attention, scale x A^T of a linear
+  // with an adapter (which has it in inference, too).
+  BufferId saved = -1;
+  // Of a linear with an adapter, scratch: dropout(x) forward; in backward dropout(x) and then the
+  // gradient by it; the gradient by x A^T.
+  BufferId lora_x = -1, lora_dx = -1, lora_dh = -1;
   std::vector<InputPlan> in = {};
   bool fuse_next = false;  // add whose sum the next node norms: both in one pass
 };
@@ -66,9 +71,11 @@ struct Plan {
   int64_t fixed_elements = 0;  // and behind them
 };
 
-// `dtype`: of weights and activations. Throws Error where a custom op can't do what the mode asks
+// `dtype`: of weights and activations. `adapter`: that training runs (-1: none); inference leaves
+// room for any. Throws Error where a custom op can't do what the mode asks
 // for (no backward, no f64); the message names node and op.
-Plan MakePlan(const graph::Graph& graph, Mode mode, DType dtype = DType::kF32);
+Plan MakePlan(const graph::Graph& graph, Mode mode, DType dtype = DType::kF32,
+              int32_t adapter = -1);
 
 // Where a buffer begins, in elements from the arena's start, for a batch of `padded_rows`.
 int64_t ElementOffset(const Plan& plan, BufferId id, int64_t padded_rows);

@@ -30,10 +30,15 @@ enum class Op : uint8_t {
   kScale,       // in: x; scale
   kSlice,       // in: x; n_heads, begin, end
   kConcat,      // in: 1 to kMaxConcatInputs; n_heads, repeats
+  kMoe,         // in: x, router logits; params: gate_up [E,2F,D], down [E,D,F], bias [E] or -1; moe
   kCustom,      // in: what the op takes, rows or weights; custom, n_out
 };
 const char* OpName(Op op);
 constexpr size_t kMaxConcatInputs = 64;
+constexpr int64_t kMaxExperts = 1024;
+
+// An init rule beside RETORT_INIT_*, of adapters: uniform in [-init_value, init_value).
+inline constexpr uint32_t kInitUniform = 0x80000000;
 
 // Where (part of) a param comes from in a checkpoint. Sources stack by rows.
 struct Source {
@@ -48,7 +53,7 @@ struct Param {
   std::vector<Source> sources = {};  // never empty: by default one, the param's own name
   uint32_t roles = 0;                // RETORT_ROLE_* bits, worked out from its use in the graph
   uint32_t flags = 0;                // RETORT_PARAM_* bits of the family
-  uint32_t init = 0;                 // RETORT_INIT_*
+  uint32_t init = 0;                 // RETORT_INIT_* or kInitUniform
   double init_value = 0;
   int32_t adapter = -1;  // index into Graph::adapters; -1: of the base model
   int64_t numel() const {
@@ -70,12 +75,26 @@ struct AttentionSpec {
   double scale = 0, soft_cap = 0;                                 // soft_cap 0: none
 };
 
+// A layer of experts, each a gated MLP of its own; see retort_moe_spec.
+struct MoeSpec {
+  int64_t n_experts = 0, top_k = 0;
+  int64_t n_groups = 1, top_k_groups = 1;  // of experts; equal: any expert may be chosen
+  int64_t hidden = 0;                      // F, the width inside one expert
+  uint32_t activation = 0;
+  bool norm_top_k = false, sigmoid = false;
+  double scale = 1, aux_coef = 0;
+};
+
 // The low-rank part that an adapter adds to a linear node (LoRA, arXiv 2106.09685):
-//   y += scale * dropout(x) A^T B^T,   A [r, in], B [out, r] (params)
+//   y[:, out_begin + j] += scale * dropout(x) A^T B[b_begin + j]^T   for j in 0 .. n_out - 1
+// with A [r, in] and B [rows of the module, r] (params). A module is a matrix of the checkpoint: a
+// node whose weight stacks several has a part for each; nodes whose weights are rows of one module
+// share its A and B, and draw the same dropout.
 struct LoraPart {
   int32_t adapter = -1;  // index into Graph::adapters
   int32_t a = -1, b = -1;
   double scale = 1, dropout = 0;
+  int64_t out_begin = 0, b_begin = 0, n_out = 0;
 };
 
 struct Node {
@@ -93,8 +112,9 @@ struct Node {
   int32_t layer = -1;          // attention: index of the KV cache layer, dense from 0
   RopeSpec rope = {};
   AttentionSpec attention = {};
+  MoeSpec moe = {};
   int32_t custom = -1;              // custom: index into Graph::customs
-  std::vector<LoraPart> lora = {};  // linear: at most one of each adapter; a pass runs one adapter
+  std::vector<LoraPart> lora = {};  // linear: of any adapters; a pass runs one adapter or none
   bool Repeats(size_t input) const { return (repeats >> input & 1) != 0; }
 };
 
