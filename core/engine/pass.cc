@@ -21,6 +21,12 @@ bool SameRope(const graph::RopeSpec& a, const graph::RopeSpec& b) {
          a.scaling_json == b.scaling_json;
 }
 
+// Of activations: weights that aren't trained may be narrower, in blocks even.
+DType ActivationType(std::span<const TensorView> params) {
+  const auto is_f64 = [](const TensorView& param) { return param.dtype == DType::kF64; };
+  return std::any_of(params.begin(), params.end(), is_f64) ? DType::kF64 : DType::kF32;
+}
+
 }  // namespace
 
 ops::NormSpec NormOf(const Node& node, int64_t width) {
@@ -36,7 +42,8 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
       mode_(mode),
       n_threads_(n_threads),
       adapter_(adapter),
-      plan_(MakePlan(graph, mode, params[0].dtype, adapter)),
+      dtype_(ActivationType(params)),
+      plan_(MakePlan(graph, mode, dtype_, adapter)),
       custom_ops_(graph, plan_, params, n_threads),
       angles_of_(graph.nodes.size(), -1) {
   std::vector<const graph::RopeSpec*> specs;

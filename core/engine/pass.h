@@ -37,8 +37,9 @@ void EachConcatPart(const graph::Graph& graph, const graph::Node& node, Fn&& fn)
 
 class Pass {
  public:
-  // `params` in graph.params order, f32 or f64 alike; graph and params outlive the object. Throws
-  // Error as MakePlan does. `adapter`: that training runs (-1: none); inference begins with it.
+  // `params` in graph.params order, all f64, or f32 and what linear and embed take beside it; graph
+  // and params outlive the object. Throws Error as MakePlan does. `adapter`: that training runs
+  // (-1: none); inference begins with it.
   Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads,
        int32_t adapter = -1);
 
@@ -54,7 +55,7 @@ class Pass {
   // Adds to `grads`. Once per Forward: it destroys what was kept.
   void Backward(Gradients& grads);
 
-  DType dtype() const { return params_[0].dtype; }
+  DType dtype() const { return dtype_; }
   int64_t arena_bytes() const { return arena_.bytes(); }
   int64_t arena_growths() const { return arena_.growths(); }
 
@@ -97,8 +98,9 @@ class Pass {
   const Mode mode_;
   const int n_threads_;
   int32_t adapter_ = -1;
+  const DType dtype_;                 // of activations: f32, or f64 if the weights are
   std::vector<float> low_rank_rows_;  // of few rows: what an adapter adds to a linear
-  int64_t vocab_ = 0;  // ids below it are in every embedding table
+  int64_t vocab_ = 0;                 // ids below it are in every embedding table
   Plan plan_;
   Arena arena_;
   CustomOps custom_ops_;

@@ -24,10 +24,27 @@ using engine::StepResult;
 
 constexpr double kClipEpsilon = 1e-6;  // torch's clip_grad_norm_
 
-Status CheckOptions(const engine::TrainerOptions& options, std::span<const TensorView> params) {
-  if (params.empty() || params[0].dtype != DType::kF32) {
-    return Unimplemented("training runs on f32 weights");
+// What is trained: the base, or one adapter.
+Status CheckTrained(const engine::TrainerOptions& options, const graph::Graph& graph,
+                    std::span<const TensorView> params) {
+  const auto n_adapters = static_cast<int32_t>(graph.adapters.size());
+  if (options.adapter < -1 || options.adapter >= n_adapters) {
+    return InvalidArgument("adapter " + std::to_string(options.adapter) +
+                           " is to be trained; the model has " + std::to_string(n_adapters) +
+                           " (-1: the base)");
   }
+  for (size_t p = 0; p < params.size(); ++p) {
+    const graph::Param& param = graph.params[p];
+    const bool frozen = (param.flags & RETORT_PARAM_FROZEN) != 0;
+    if (param.adapter != options.adapter || frozen || params[p].dtype == DType::kF32) continue;
+    return Unimplemented("training runs on f32 weights; " + param.name + " is " +
+                         std::string(DTypeName(params[p].dtype)) +
+                         " (load the model for training, or train an adapter)");
+  }
+  return OkStatus();
+}
+
+Status CheckOptions(const engine::TrainerOptions& options) {
   if (options.recompute != 0) {
     return Unimplemented("recompute level " + std::to_string(options.recompute) +
                          " is not available yet; use 0 and fewer tokens per micro-batch");
@@ -68,8 +85,8 @@ class TrainerImpl final : public engine::Trainer {
       : graph_(graph),
         options_(options),
         n_threads_(n_threads),
-        pass_(graph, params, engine::Mode::kTraining, n_threads),
-        grads_(graph, DType::kF32) {}
+        pass_(graph, params, engine::Mode::kTraining, n_threads, options.adapter),
+        grads_(graph, DType::kF32, options.adapter) {}
 
   Status Init(std::span<const TensorView> params) {
     RETORT_ASSIGN_OR_RETURN(losses_, engine::TokenLosses::Make(graph_, params, options_.losses,
@@ -242,7 +259,8 @@ Result<std::unique_ptr<engine::Trainer>> MakeTrainer(const graph::Graph& graph,
                                                      const engine::TrainerOptions& options,
                                                      int n_threads) {
   return engine::Guarded("preparing training", [&]() -> Result<std::unique_ptr<engine::Trainer>> {
-    RETORT_RETURN_IF_ERROR(CheckOptions(options, params));
+    RETORT_RETURN_IF_ERROR(CheckOptions(options));
+    RETORT_RETURN_IF_ERROR(CheckTrained(options, graph, params));
     auto trainer = std::make_unique<TrainerImpl>(graph, params, options, n_threads);
     RETORT_RETURN_IF_ERROR(trainer->Init(params));
     return std::unique_ptr<engine::Trainer>(std::move(trainer));
