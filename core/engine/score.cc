@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "core/engine/head.h"
@@ -96,6 +97,31 @@ class Scorer {
 
 }  // namespace
 
+namespace {
+
+// Requests by adapter, in their order within one: a pass runs one adapter.
+std::vector<size_t> PassOrder(std::span<const ScoreRequest> requests) {
+  std::vector<size_t> order(requests.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return requests[a].adapter < requests[b].adapter; });
+  return order;
+}
+
+// The end of the pass that begins at `begin`, by its length and adapter.
+size_t PassEnd(std::span<const ScoreRequest> requests, std::span<const size_t> order, size_t begin,
+               int64_t limit) {
+  size_t end = begin;
+  int64_t tokens = 0;
+  do {  // a request longer than the limit gets a pass of its own
+    tokens += static_cast<int64_t>(requests[order[end++]].ids.size());
+  } while (end < order.size() && requests[order[end]].adapter == requests[order[begin]].adapter &&
+           tokens + static_cast<int64_t>(requests[order[end]].ids.size()) <= limit);
+  return end;
+}
+
+}  // namespace
+
 Result<std::vector<ScoreResult>> Score(Inference& inference, const graph::Graph& graph,
                                        std::span<const ScoreRequest> requests, int64_t max_tokens,
                                        const Cancel* cancel,
@@ -105,6 +131,7 @@ Result<std::vector<ScoreResult>> Score(Inference& inference, const graph::Graph&
     RETORT_RETURN_IF_ERROR(CheckRequest(i, requests[i]));
   }
   const int64_t limit = max_tokens > 0 ? max_tokens : kPassTokens;
+  const std::vector<size_t> order = PassOrder(requests);
   std::vector<ScoreResult> results(requests.size());
   Scorer scorer(inference, graph, n_threads);
   int64_t done = 0;
@@ -113,15 +140,16 @@ Result<std::vector<ScoreResult>> Score(Inference& inference, const graph::Graph&
       return Cancelled("scoring was stopped after " + std::to_string(begin) + " of " +
                        std::to_string(requests.size()) + " texts");
     }
-    size_t end = begin;
-    int64_t tokens = 0;
-    do {  // a request longer than the limit gets a pass of its own
-      tokens += static_cast<int64_t>(requests[end++].ids.size());
-    } while (end < requests.size() &&
-             tokens + static_cast<int64_t>(requests[end].ids.size()) <= limit);
-    scorer.Run(requests.subspan(begin, end - begin),
-               std::span(results).subspan(begin, end - begin));
-    done += tokens;
+    const size_t end = PassEnd(requests, order, begin, limit);
+    std::vector<ScoreRequest> pass;
+    for (size_t i = begin; i < end; ++i) pass.push_back(requests[order[i]]);
+    std::vector<ScoreResult> scored(pass.size());
+    inference.SetAdapter(pass.front().adapter);
+    scorer.Run(pass, scored);
+    for (size_t i = begin; i < end; ++i) {
+      results[order[i]] = std::move(scored[i - begin]);
+      done += static_cast<int64_t>(requests[order[i]].ids.size());
+    }
     if (on_progress) on_progress(done);
     begin = end;
   }
