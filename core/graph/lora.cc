@@ -180,7 +180,7 @@ Status CheckNumbers(const Graph& graph, const LoraSpec& spec) {
 
 // The value of the longest key that matches; else the fallback.
 template <class T>
-T PatternValue(const std::map<std::string, T>& pattern, const std::string& module, T fallback) {
+T PatternValue(const std::map<std::string, T>& pattern, std::string_view module, T fallback) {
   const std::string* best = nullptr;
   for (const auto& [key, value] : pattern) {
     if (!MatchesTarget(module, key) || (best != nullptr && best->size() >= key.size())) continue;
@@ -242,8 +242,8 @@ int32_t AddParam(Graph& graph, const Module& module, const LoraSpec& spec, const
 }
 
 void AddModule(Graph& graph, const Module& module, const LoraSpec& spec) {
-  const int64_t r = PatternValue(spec.rank_pattern, module.name, spec.r);
-  const double alpha = PatternValue(spec.alpha_pattern, module.name, spec.alpha);
+  const int64_t r = RankOf(spec, module.name);
+  const double alpha = AlphaOf(spec, module.name);
   const auto rank = static_cast<double>(r);
   LoraPart part{.adapter = static_cast<int32_t>(graph.adapters.size()) - 1,
                 .a = AddParam(graph, module, spec, "A", {r, module.in}),
@@ -259,6 +259,14 @@ void AddModule(Graph& graph, const Module& module, const LoraSpec& spec) {
 }
 
 }  // namespace
+
+int64_t RankOf(const LoraSpec& spec, std::string_view module) {
+  return PatternValue(spec.rank_pattern, module, spec.r);
+}
+
+double AlphaOf(const LoraSpec& spec, std::string_view module) {
+  return PatternValue(spec.alpha_pattern, module, spec.alpha);
+}
 
 bool MatchesTarget(std::string_view module, std::string_view target) {
   for (size_t begin = 0;; ++begin) {

@@ -40,6 +40,10 @@ Status AddLora(Graph& graph, const LoraSpec& spec);
 // Module names that a target may match, in graph order, each once.
 std::vector<std::string> LinearModules(const Graph& graph);
 
+// Rank and alpha of one module: of the longest pattern that matches it, else the spec's own.
+int64_t RankOf(const LoraSpec& spec, std::string_view module);
+double AlphaOf(const LoraSpec& spec, std::string_view module);
+
 // Whether `module` is what `target` says: the name, a dotted suffix of it, or a pattern.
 bool MatchesTarget(std::string_view module, std::string_view target);
 

@@ -2,7 +2,10 @@
 // exported symbol is retort_engine_create.
 // SPDX-License-Identifier: Apache-2.0
 #include <memory>
+#include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "core/base/threads.h"
 #include "core/engine/edge.h"
@@ -11,6 +14,7 @@
 #include "core/engine/score.h"
 #include "core/generate/generator.h"
 #include "core/model/params.h"
+#include "core/model/peft.h"
 #include "core/train/trainer.h"
 #include "retort/kernels/level.h"
 
@@ -41,6 +45,7 @@ class ModelImpl final : public Model {
                                  const GenerateOptions& options) override {
     return Guarded("generating", [&] {
       const ThreadScope threads(n_threads_);
+      inference_.SetAdapter(options.adapter);
       return generate::Generate(inference_, graph_, requests, options, n_threads_);
     });
   }
@@ -66,6 +71,24 @@ class ModelImpl final : public Model {
   Inference inference_;
 };
 
+// Each adapter of the graph from its folder, or by its init rules.
+Status FillAdapters(const graph::Graph& graph, const LoadOptions& options,
+                    std::span<const TensorView> params) {
+  if (options.adapters.size() > graph.adapters.size()) {
+    return InvalidArgument(std::to_string(options.adapters.size()) + " adapter folders for " +
+                           std::to_string(graph.adapters.size()) + " adapters");
+  }
+  for (size_t i = 0; i < graph.adapters.size(); ++i) {
+    const auto index = static_cast<int32_t>(i);
+    const std::string folder = i < options.adapters.size() ? options.adapters[i] : "";
+    const Status filled = folder.empty()
+                              ? model::InitAdapter(graph, index, options.init_seed, params)
+                              : model::LoadAdapter(folder, graph, index, params);
+    RETORT_RETURN_IF_ERROR(filled);
+  }
+  return OkStatus();
+}
+
 class EngineImpl final : public Engine {
  public:
   explicit EngineImpl(int32_t n_threads) : n_threads_(n_threads) {}
@@ -78,11 +101,12 @@ class EngineImpl final : public Engine {
   }
 
   Result<std::unique_ptr<Model>> Load(const model::Source& source, graph::Graph graph,
-                                      const LoadOptions&) override {
+                                      const LoadOptions& options) override {
     return Guarded("loading " + source.path(), [&]() -> Result<std::unique_ptr<Model>> {
       const ThreadScope threads(n_threads_);
       RETORT_ASSIGN_OR_RETURN(model::ParamStore store, model::ParamStore::Allocate(graph));
       RETORT_RETURN_IF_ERROR(model::LoadParams(source, graph, store, n_threads_));
+      RETORT_RETURN_IF_ERROR(FillAdapters(graph, options, store.views()));
       return Wrap(std::move(graph), std::move(store));
     });
   }
@@ -91,6 +115,7 @@ class EngineImpl final : public Engine {
     return Guarded("creating a model", [&]() -> Result<std::unique_ptr<Model>> {
       RETORT_ASSIGN_OR_RETURN(model::ParamStore store, model::ParamStore::Allocate(graph));
       RETORT_RETURN_IF_ERROR(model::InitParams(graph, options.init_seed, store, n_threads_));
+      RETORT_RETURN_IF_ERROR(FillAdapters(graph, options, store.views()));
       return Wrap(std::move(graph), std::move(store));
     });
   }
