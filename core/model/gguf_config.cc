@@ -1,40 +1,14 @@
 // GGUF key-values as config.json and generation_config.json.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <numbers>
+#include <vector>
 
+#include "core/model/gguf_layout.h"
 #include "core/model/gguf_view.h"
 
 namespace retort::model {
 namespace {
-
-struct Architecture {
-  std::string_view gguf, hf, class_name;
-};
-constexpr std::array<Architecture, 3> kArchitectures = {{{"llama", "llama", "LlamaForCausalLM"},
-                                                         {"qwen2", "qwen2", "Qwen2ForCausalLM"},
-                                                         {"qwen3", "qwen3", "Qwen3ForCausalLM"}}};
-
-const io::GgufTensor* FindTensor(const io::Gguf& gguf, std::string_view name) {
-  for (const io::GgufTensor& tensor : gguf.tensors()) {
-    if (tensor.name == name) return &tensor;
-  }
-  return nullptr;
-}
-
-Result<const Architecture*> FindArchitecture(const io::Gguf& gguf) {
-  const auto arch = gguf.String("general.architecture");
-  if (!arch) return DataLoss(gguf.path() + ": has no key general.architecture");
-  std::string known;
-  for (const Architecture& candidate : kArchitectures) {
-    if (candidate.gguf == *arch) return &candidate;
-    known.append(known.empty() ? "" : ", ").append(candidate.gguf);
-  }
-  return Unimplemented(gguf.path() + ": architecture \"" + std::string(*arch) +
-                       "\" is not read from GGUF (read are " + known + ")");
-}
 
 // A count: at least 1, and small enough for every consumer.
 Result<int64_t> Count(const io::Gguf& gguf, const std::string& key) {
@@ -90,85 +64,158 @@ void TokenIds(const io::Gguf& gguf, json::Writer* out) {
   if (const auto id = gguf.Int("tokenizer.ggml.padding_token_id")) out->Field("pad_token_id", *id);
 }
 
-// llama.cpp keeps Llama 3.1's scaling as one factor per frequency. The rule that gave them has
-// known constants; only the total factor differs between models. Checked, not guessed.
-Result<std::string> Llama3Scaling(const io::Gguf& gguf, const io::GgufTensor& factors,
-                                  double theta) {
-  constexpr double kLow = 1, kHigh = 4, kContext = 8192;
-  const auto n = static_cast<size_t>(factors.shape.empty() ? 0 : factors.shape.back());
-  if (factors.type != io::GgmlType::kF32 || n == 0) {
-    return DataLoss(gguf.path() + ": rope_freqs.weight must be F32 of one dimension");
-  }
-  std::vector<float> given(n);
-  io::Dequantize(factors.type, gguf.bytes(factors).data(), static_cast<int64_t>(n), given.data());
-  const double factor = *std::max_element(given.begin(), given.end());
-  for (size_t j = 0; j < n; ++j) {
-    const double exponent = -static_cast<double>(j) / static_cast<double>(n);
-    const double wavelength = 2 * std::numbers::pi / std::pow(theta, exponent);
-    double expected = 1;
-    if (wavelength > kContext / kLow) {
-      expected = factor;
-    } else if (wavelength >= kContext / kHigh) {
-      const double smooth = (kContext / wavelength - kLow) / (kHigh - kLow);
-      expected = 1 / ((1 - smooth) / factor + smooth);
+// A key with a count, or nothing if there is none.
+void Copy(const io::Gguf& gguf, const std::string& key, const char* name, json::Writer* out) {
+  if (const auto value = gguf.Int(key)) out->Field(name, *value);
+}
+
+// "sliding_attention" or "full_attention" of each layer: an array says it of each, a number n that
+// one of n layers is full (0: none), absent: of `period`.
+Result<std::vector<bool>> WindowLayers(const io::Gguf& gguf, const std::string& key,
+                                       int64_t n_layers, int64_t period) {
+  const io::GgufKv* kv = gguf.Find(key);
+  std::vector<bool> layers(static_cast<size_t>(n_layers));
+  if (kv != nullptr && kv->type == io::GgufType::kArray) {
+    const bool fits = kv->count == layers.size() && kv->bytes.size() % layers.size() == 0;
+    const size_t size = fits ? kv->bytes.size() / layers.size() : 0;
+    if (!fits || kv->element == io::GgufType::kString) {
+      return DataLoss(gguf.path() + ": key " + key + " must have a boolean for each of " +
+                      std::to_string(n_layers) + " layers");
     }
-    if (!(std::abs(given[j] - expected) <= 1e-3 * expected)) {
-      return Unimplemented(gguf.path() + ": rope_freqs.weight does not follow the llama3 rule");
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const std::string_view bytes = kv->bytes.substr(i * size, size);
+      layers[i] = bytes.find_first_not_of('\0') != bytes.npos;
     }
+    return layers;
   }
-  json::Writer w;
-  w.BeginObject().Field("rope_type", "llama3").Field("factor", factor);
-  w.Field("low_freq_factor", kLow).Field("high_freq_factor", kHigh);
-  w.Field("original_max_position_embeddings", static_cast<int64_t>(kContext)).EndObject();
-  return w.Take();
+  period = gguf.Int(key).value_or(period);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto layer = static_cast<int64_t>(i);
+    layers[i] = period < 1 || layer % period < period - 1;
+  }
+  return layers;
+}
+
+// sliding_window, and layer_types where layers differ.
+Status Windows(const io::Gguf& gguf, const GgufArch& arch, const std::string& key,
+               json::Writer* out) {
+  const bool gemma = arch.block == GgufBlock::kGemma;
+  const bool gemma2 = arch.model_type == "gemma2";
+  const int64_t window = gguf.Int(key + "attention.sliding_window").value_or(gemma2 ? 4096 : 0);
+  const std::string pattern = key + "attention.sliding_window_pattern";
+  const bool by_layer = gemma || (arch.model_type.starts_with("qwen") && window > 0);
+  if (window < 0 || window > INT32_MAX) {
+    return DataLoss(gguf.path() + ": key " + key + "attention.sliding_window is " +
+                    std::to_string(window) + ", must be 0 to 2^31 - 1");
+  }
+  if (!by_layer) {
+    if (arch.model_type == "mistral" || arch.model_type == "phi3" || arch.model_type == "mixtral") {
+      out->Key("sliding_window");
+      window > 0 ? out->Int(window) : out->Null();
+    }
+    return OkStatus();
+  }
+  RETORT_ASSIGN_OR_RETURN(const int64_t n_layers, Count(gguf, key + "block_count"));
+  RETORT_ASSIGN_OR_RETURN(const std::vector<bool> layers, WindowLayers(gguf, pattern, n_layers,
+                                                                       gemma2  ? 2
+                                                                       : gemma ? 6
+                                                                               : 0));
+  if (!gemma) out->Field("use_sliding_window", true).Field("max_window_layers", int64_t{0});
+  out->Key("sliding_window").Int(window > 0 ? window : 4096).Key("layer_types").BeginArray();
+  for (const bool slides : layers) {
+    out->String(slides && window > 0 ? "sliding_attention" : "full_attention");
+  }
+  out->EndArray();
+  return OkStatus();
+}
+
+Status Experts(const io::Gguf& gguf, const GgufArch& arch, const std::string& key,
+               json::Writer* out) {
+  if (arch.experts == GgufExperts::kNone) return OkStatus();
+  RETORT_ASSIGN_OR_RETURN(const int64_t count, Count(gguf, key + "expert_count"));
+  RETORT_ASSIGN_OR_RETURN(const int64_t used, Count(gguf, key + "expert_used_count"));
+  const bool mixtral = arch.experts == GgufExperts::kMixtral;
+  out->Field(mixtral ? "num_local_experts" : "num_experts", count);
+  out->Field("num_experts_per_tok", used);
+  if (mixtral) return OkStatus();
+  Copy(gguf, key + "expert_feed_forward_length", "moe_intermediate_size", out);
+  Copy(gguf, key + "expert_shared_feed_forward_length", "shared_expert_intermediate_size", out);
+  const bool norm = gguf.Bool(key + "expert_weights_norm").value_or(arch.gguf == "qwen3moe");
+  out->Field("norm_topk_prob", norm).Field("decoder_sparse_step", int64_t{1});
+  out->Key("mlp_only_layers").BeginArray().EndArray();
+  return OkStatus();
+}
+
+// A soft cap: `fallback` if the file doesn't say (0: none), null for none.
+void SoftCap(const io::Gguf& gguf, const std::string& key, double fallback, const char* name,
+             json::Writer* out) {
+  const double cap = gguf.Double(key).value_or(fallback);
+  out->Key(name);
+  cap > 0 ? out->Float(static_cast<float>(cap)) : out->Null();
+}
+
+Status Gemma(const io::Gguf& gguf, const GgufArch& arch, const std::string& key,
+             json::Writer* out) {
+  if (arch.block != GgufBlock::kGemma) return OkStatus();
+  const bool gemma2 = arch.model_type == "gemma2";
+  SoftCap(gguf, key + "attn_logit_softcapping", gemma2 ? 50 : 0, "attn_logit_softcapping", out);
+  SoftCap(gguf, key + "final_logit_softcapping", gemma2 ? 30 : 0, "final_logit_softcapping", out);
+  out->Key("query_pre_attn_scalar");
+  if (const auto scale = gguf.Double(key + "attention.scale"); scale && *scale > 0) {
+    const double scalar = 1 / (*scale * *scale), whole = std::round(scalar);
+    const bool is_whole = static_cast<float>(1 / std::sqrt(whole)) == static_cast<float>(*scale);
+    is_whole ? out->Int(static_cast<int64_t>(whole)) : out->Double(scalar);
+    return OkStatus();
+  }
+  RETORT_ASSIGN_OR_RETURN(const int64_t blocks, Count(gguf, key + "block_count"));
+  RETORT_ASSIGN_OR_RETURN(const int64_t width, Count(gguf, key + "embedding_length"));
+  RETORT_ASSIGN_OR_RETURN(const int64_t heads, Count(gguf, key + "attention.head_count"));
+  const int64_t head_dim = gguf.Int(key + "attention.key_length").value_or(width / heads);
+  out->Int(GemmaQueryScalar(arch, blocks, width, heads, head_dim));
+  return OkStatus();
+}
+
+void Biases(const io::Gguf& gguf, const GgufArch& arch, json::Writer* out) {
+  const bool no_key = arch.qkv_bias || arch.model_type == "mistral" ||
+                      arch.model_type == "mixtral" || arch.model_type == "phi3";
+  if (!no_key) {
+    out->Field("attention_bias", FindTensor(gguf, "blk.0.attn_q.bias") != nullptr);
+  }
+  if (arch.model_type == "llama") {
+    out->Field("mlp_bias", FindTensor(gguf, "blk.0.ffn_up.bias") != nullptr);
+  }
 }
 
 }  // namespace
 
-Result<std::string> GgufRopeScaling(const io::Gguf& gguf, const std::string& arch) {
-  const double theta = gguf.Double(arch + "rope.freq_base").value_or(10000);
-  if (const io::GgufTensor* factors = FindTensor(gguf, "rope_freqs.weight")) {
-    return Llama3Scaling(gguf, *factors, theta);
-  }
-  const std::string_view type = gguf.String(arch + "rope.scaling.type").value_or("none");
-  if (type == "none" || type.empty()) return std::string();
-  const auto factor = gguf.Double(arch + "rope.scaling.factor");
-  if ((type != "linear" && type != "yarn") || !factor) {
-    return Unimplemented(gguf.path() + ": rope scaling \"" + std::string(type) +
-                         "\" is not read from GGUF (linear and yarn with a factor are)");
-  }
-  json::Writer w;
-  w.BeginObject().Field("rope_type", std::string(type));
-  w.Key("factor").Float(static_cast<float>(*factor));
-  if (const auto context = gguf.Int(arch + "rope.scaling.original_context_length")) {
-    w.Field("original_max_position_embeddings", *context);
-  }
-  return w.EndObject().Take();
+int64_t GemmaQueryScalar(const GgufArch& arch, int64_t blocks, int64_t width, int64_t heads,
+                         int64_t head_dim) {
+  // The models of 27 B parameters, which are known by their number of layers.
+  const bool largest = blocks == (arch.model_type == "gemma2" ? 46 : 62);
+  return largest ? width / heads : head_dim;
 }
 
 Result<std::string> GgufConfig(const io::Gguf& gguf) {
-  RETORT_ASSIGN_OR_RETURN(const Architecture* architecture, FindArchitecture(gguf));
-  const std::string arch = std::string(architecture->gguf) + ".";
+  RETORT_ASSIGN_OR_RETURN(const GgufArch* arch, GgufArchOf(gguf));
+  const std::string key = std::string(arch->gguf) + ".";
   const io::GgufTensor* embedding = FindTensor(gguf, "token_embd.weight");
   if (embedding == nullptr || embedding->shape.size() != 2) {
     return DataLoss(gguf.path() + ": has no matrix token_embd.weight");
   }
   json::Writer w(2);
-  w.BeginObject().Key("architectures").BeginArray().String(architecture->class_name).EndArray();
-  w.Field("model_type", std::string(architecture->hf)).Field("vocab_size", embedding->shape[0]);
-  RETORT_RETURN_IF_ERROR(Shapes(gguf, arch, &w));
-  Number(gguf, arch + "attention.layer_norm_rms_epsilon", "rms_norm_eps", &w);
-  Number(gguf, arch + "rope.freq_base", "rope_theta", &w);
-  RETORT_ASSIGN_OR_RETURN(const std::string scaling, GgufRopeScaling(gguf, arch));
-  if (!scaling.empty()) w.Key("rope_scaling").Raw(scaling);
-  w.Field("hidden_act", "silu");
-  w.Field("tie_word_embeddings", FindTensor(gguf, "output.weight") == nullptr);
-  if (architecture->hf != "qwen2") {  // which always has biases
-    w.Field("attention_bias", FindTensor(gguf, "blk.0.attn_q.bias") != nullptr);
-  }
-  if (architecture->hf == "llama") {
-    w.Field("mlp_bias", FindTensor(gguf, "blk.0.ffn_up.bias") != nullptr);
-  }
+  w.BeginObject().Key("architectures").BeginArray().String(arch->class_name).EndArray();
+  w.Field("model_type", std::string(arch->model_type));
+  w.Field("vocab_size", embedding->shape[0]);
+  RETORT_RETURN_IF_ERROR(Shapes(gguf, key, &w));
+  Number(gguf, key + "attention.layer_norm_rms_epsilon", "rms_norm_eps", &w);
+  RETORT_RETURN_IF_ERROR(GgufRope(gguf, *arch, key, &w));
+  w.Field(arch->block == GgufBlock::kGemma ? "hidden_activation" : "hidden_act",
+          std::string(arch->activation));
+  w.Field("tie_word_embeddings", !GgufHasOwnHead(gguf));
+  Biases(gguf, *arch, &w);
+  RETORT_RETURN_IF_ERROR(Windows(gguf, *arch, key, &w));
+  RETORT_RETURN_IF_ERROR(Experts(gguf, *arch, key, &w));
+  RETORT_RETURN_IF_ERROR(Gemma(gguf, *arch, key, &w));
   TokenIds(gguf, &w);
   return w.Field("dtype", "float32").EndObject().Take();
 }

@@ -4,10 +4,12 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/status.h"
 #include "core/io/gguf.h"
 #include "core/model/files.h"
+#include "core/model/gguf_arch.h"
 
 namespace retort::model {
 
@@ -19,14 +21,25 @@ std::string GgufGenerationConfig(const io::Gguf& gguf);
 Result<std::string> GgufTokenizer(const io::Gguf& gguf);
 std::string GgufTokenizerConfig(const io::Gguf& gguf);
 
-// "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; unknown names stay.
-std::string HfName(std::string_view gguf_name);
+// The rotary keys of the config: rope_theta, rope_scaling and what belongs to them. `key` is
+// "llama." or so.
+Status GgufRope(const io::Gguf& gguf, const GgufArch& arch, const std::string& key,
+                json::Writer* out);
 
-// The object `rope_scaling` as JSON text; "" for none.
-Result<std::string> GgufRopeScaling(const io::Gguf& gguf, const std::string& arch);
+// Keys of GGUF that llama.cpp doesn't know (it infers or ignores them): "<arch>." + this.
+inline constexpr const char* kLlama3Factor = "rope.scaling.llama3_factor";
+inline constexpr const char* kLlama3Low = "rope.scaling.llama3_low_freq_factor";
+inline constexpr const char* kLlama3High = "rope.scaling.llama3_high_freq_factor";
 
-// 1 unless the rows of this tensor (HF name) are permuted in the file: then the number of heads.
-// HF row (h, half, j) lies at file row (h, j, half), as llama.cpp's converter writes llama models.
-int64_t PermutedHeads(const io::Gguf& gguf, std::string_view hf_name);
+// One factor per frequency, by the rule of Llama 3.1: frequencies are divided by them.
+struct Llama3Rule {
+  double factor = 8, low = 1, high = 4;
+  int64_t context = 8192;
+};
+std::vector<float> Llama3Factors(const Llama3Rule& rule, double theta, int64_t rotary_dim);
+
+// query_pre_attn_scalar where neither file says it, as llama.cpp has it.
+int64_t GemmaQueryScalar(const GgufArch& arch, int64_t blocks, int64_t width, int64_t heads,
+                         int64_t head_dim);
 
 }  // namespace retort::model
