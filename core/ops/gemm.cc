@@ -1,16 +1,68 @@
+// On x86-64 LibTorch's library carries MKL and exports its BLAS names: called directly, a product
+// costs no dispatch and allocates nothing. Elsewhere it goes through LibTorch's operators.
 // SPDX-License-Identifier: Apache-2.0
 #include "core/ops/gemm.h"
 
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "core/base/status.h"
+
+#if !defined(__x86_64__)
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/InferenceMode.h>
 
-#include <utility>
-
 #include "core/ops/libtorch_view.h"
+#endif
 
 namespace retort::ops {
+
+#if defined(__x86_64__)
+
+extern "C" {
+void sgemm_(const char* trans_a, const char* trans_b, const int* m, const int* n, const int* k,
+            const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
+            const float* beta, float* c, const int* ldc);
+void dgemm_(const char* trans_a, const char* trans_b, const int* m, const int* n, const int* k,
+            const double* alpha, const double* a, const int* lda, const double* b, const int* ldb,
+            const double* beta, double* c, const int* ldc);
+}
+
+namespace {
+
+int ToInt(int64_t n) {
+  if (n <= std::numeric_limits<int>::max()) return static_cast<int>(n);
+  throw Error(OutOfRange("a matrix product of size " + std::to_string(n) +
+                         " is beyond BLAS's 32-bit sizes; use fewer tokens per micro-batch"));
+}
+
+// BLAS counts by columns, so it sees every row-major matrix transposed: c^T = op(b)^T op(a)^T.
+template <class T, class Blas>
+void Call(Blas blas, const TensorView& a, Transpose ta, const TensorView& b, Transpose tb,
+          const TensorView& c, bool accumulate) {
+  const int m = ToInt(c.shape[1]), n = ToInt(c.shape[0]);
+  const int k = ToInt(ta == Transpose::kNo ? a.shape[1] : a.shape[0]);
+  const int lda = ToInt(a.strides[0]), ldb = ToInt(b.strides[0]), ldc = ToInt(c.strides[0]);
+  const T alpha = 1, beta = accumulate ? T{1} : T{0};
+  const char trans_a = ta == Transpose::kNo ? 'N' : 'T', trans_b = tb == Transpose::kNo ? 'N' : 'T';
+  blas(&trans_b, &trans_a, &m, &n, &k, &alpha, b.as<T>(), &ldb, a.as<T>(), &lda, &beta, c.as<T>(),
+       &ldc);
+}
+
+}  // namespace
+
+void Gemm(const TensorView& a, Transpose ta, const TensorView& b, Transpose tb, const TensorView& c,
+          bool accumulate) {
+  if (c.numel() == 0) return;
+  if (c.dtype == DType::kF32) return Call<float>(sgemm_, a, ta, b, tb, c, accumulate);
+  Call<double>(dgemm_, a, ta, b, tb, c, accumulate);
+}
+
+#else
+
 namespace {
 
 TensorView Oriented(TensorView v, Transpose t) {
@@ -35,5 +87,7 @@ void Gemm(const TensorView& a, Transpose ta, const TensorView& b, Transpose tb, 
     at::mm_out(out, left, right);
   }
 }
+
+#endif
 
 }  // namespace retort::ops
