@@ -287,7 +287,8 @@ Status AddLora(Graph& graph, const LoraSpec& spec) {
 
 std::vector<std::string> LinearModules(const Graph& graph) {
   std::vector<std::string> names;
-  for (const Module& module : Modules(graph).list()) names.push_back(module.name);
+  const Modules modules(graph);
+  for (const Module& module : modules.list()) names.push_back(module.name);
   return names;
 }
 
