@@ -10,6 +10,8 @@
 
 #include "retort/kernels/activation.h"
 #include "retort/kernels/attention.h"
+#include "retort/kernels/attention_train.h"
+#include "retort/kernels/distill.h"
 #include "retort/kernels/gemm.h"
 #include "retort/kernels/norm.h"
 #include "retort/kernels/optimizer.h"
@@ -24,6 +26,9 @@ constexpr int64_t kSquaresBlock = 4096;
 // Virtual query rows (query row x head of the group) of one attention task; keys of one tile.
 constexpr int64_t kAttentionRows = 16;
 constexpr int64_t kAttentionKeys = 64;
+// Query rows and keys of a block of training attention; query heads that share its tiles.
+constexpr int64_t kTrainBlock = 48;
+constexpr int64_t kTrainHeads = 4;
 
 template <class S>
 struct NormArgs {
@@ -86,6 +91,25 @@ struct CrossEntropyArgs {
 };
 
 template <class S>
+struct TrainAttentionArgs {
+  retort_train_attention_shape shape = {};
+  const S* q = nullptr;
+  const S* k = nullptr;
+  const S* v = nullptr;
+  S* out = nullptr;
+  S* lse = nullptr;  // may be NULL in forward
+  const S* d_out = nullptr;
+  S* dq = nullptr;
+  S* dk = nullptr;
+  S* dv = nullptr;
+};
+// What a task works on: rows [begin, end) are one sequence. `chunk`: kTrainHeads query heads of the
+// kv head; `block`: of query rows, or of keys. Each kind of task leaves unused fields 0.
+struct TrainAttentionTask {
+  int64_t begin = 0, end = 0, kv_head = 0, chunk = 0, block = 0;
+};
+
+template <class S>
 struct GemmArgs {
   retort_skinny_gemm_shape shape = {};
   const S* x = nullptr;
@@ -136,6 +160,16 @@ struct Table {
   double (*sum_squares_block)(const S* x, int64_t n);
 
   void (*gemm_outputs)(const GemmArgs<S>&, int64_t begin, int64_t end);
+
+  // Elements of scratch of one task; `longest` counts for `whole` only.
+  int64_t (*train_attention_scratch)(const retort_train_attention_shape&, int64_t longest,
+                                     bool backward, bool whole);
+  void (*train_attention)(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
+  // Backward of a whole (sequence, kv head); or dq of a query block and dk, dv of a key block.
+  void (*train_attention_whole)(const TrainAttentionArgs<S>&, const TrainAttentionTask&,
+                                S* scratch);
+  void (*train_attention_dq)(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
+  void (*train_attention_dkv)(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
 };
 
 struct Tables {

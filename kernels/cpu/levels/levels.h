@@ -71,6 +71,17 @@ struct Gemm {
   static void Outputs(const GemmArgs<S>& args, int64_t begin, int64_t end);
 };
 
+template <class V>
+struct TrainAttention {
+  using S = ScalarOf<V>;
+  static int64_t Scratch(const retort_train_attention_shape& shape, int64_t longest, bool backward,
+                         bool whole);
+  static void Forward(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
+  static void BackwardWhole(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
+  static void BackwardQueries(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
+  static void BackwardKeys(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
+};
+
 void AttentionBlock(const retort_attention_shape& shape, const retort_attention_sequence_f32& seq,
                     int64_t kv_head, int64_t block);
 

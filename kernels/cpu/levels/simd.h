@@ -73,11 +73,19 @@ static inline F16 Erfc(F16 x) {
   for (float& v : lanes) v = erfcf(v);
   return F16::Load(lanes);
 }
+// Below 0.625 an odd polynomial (coefficients: Cephes' tanhf), above 1 - 2 / (e^2x + 1).
 static inline F16 Tanh(F16 x) {
-  float lanes[16];
-  x.Store(lanes);
-  for (float& v : lanes) v = tanhf(v);
-  return F16::Load(lanes);
+  const F16 z = x * x, one = F16::Set1(1.0f), two = F16::Set1(2.0f);
+  F16 p = F16::Set1(-5.70498872745e-3f);
+  p = Fma(p, z, F16::Set1(2.06390887954e-2f));
+  p = Fma(p, z, F16::Set1(-5.37397155531e-2f));
+  p = Fma(p, z, F16::Set1(1.33314422036e-1f));
+  p = Fma(p, z, F16::Set1(-3.33332819422e-1f));
+  const F16 small = Fma(p * z, x, x);
+  const F16 size = Max(F16::Zero() - x, x);
+  const F16 large = one - two / (Exp(two * size) + one);
+  const F16 sign = BlendLess(x, F16::Zero(), F16::Zero() - one, one);
+  return BlendLess(size, F16::Set1(0.625f), small, sign * large);
 }
 
 // A loop over n elements in steps of 16: body(i, Full{}) for whole vectors, body(i, rest) for the
@@ -180,6 +188,9 @@ static inline D16 Exp(const D16& a) {
 }
 static inline D16 Sqrt(const D16& a) {
   return Map(a, a, [](double x, double) { return sqrt(x); });
+}
+static inline D16 Tanh(const D16& a) {
+  return Map(a, a, [](double x, double) { return tanh(x); });
 }
 static inline D16 Erfc(const D16& a) {
   return Map(a, a, [](double x, double) { return erfc(x); });

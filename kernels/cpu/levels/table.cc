@@ -32,6 +32,11 @@ static constexpr Table<ScalarOf<V>> MakeTable() {
       .adamw = Optimizer<V>::AdamW,
       .sum_squares_block = Optimizer<V>::SumSquaresBlock,
       .gemm_outputs = Gemm<V>::Outputs,
+      .train_attention_scratch = TrainAttention<V>::Scratch,
+      .train_attention = TrainAttention<V>::Forward,
+      .train_attention_whole = TrainAttention<V>::BackwardWhole,
+      .train_attention_dq = TrainAttention<V>::BackwardQueries,
+      .train_attention_dkv = TrainAttention<V>::BackwardKeys,
   };
 }
 
