@@ -30,8 +30,7 @@ class Reader {
     if (graph_.logit_scale != 1) return Refuse("a scale of the logits");
     if (facts_.layers == 0) return Refuse("a model without attention");
     const bool wants_experts = arch_.experts != GgufExperts::kNone;
-    if (wants_experts != (facts_.experts.count > 0) ||
-        (wants_experts && n_moe_ != facts_.layers)) {
+    if (wants_experts != (facts_.experts.count > 0) || (wants_experts && n_moe_ != facts_.layers)) {
       return Refuse(wants_experts ? "layers without experts" : "experts");
     }
     return std::move(facts_);
@@ -71,9 +70,8 @@ class Reader {
 
   Status Embed(const Node& node) {
     facts_.tied = graph_.head == node.params[0];
-    const double scale = arch_.block == GgufBlock::kGemma
-                             ? std::sqrt(static_cast<double>(facts_.width))
-                             : 1;
+    const double scale =
+        arch_.block == GgufBlock::kGemma ? std::sqrt(static_cast<double>(facts_.width)) : 1;
     if (std::abs(node.scale - scale) > 1e-6 * scale) {
       return Refuse("embeddings times " + std::to_string(node.scale));
     }

@@ -39,6 +39,11 @@ inline int64_t PermutedRow(int64_t row, int64_t head_rows) {
   const int64_t in_head = row % head_rows, half_rows = head_rows / 2;
   return row - in_head + in_head % half_rows * 2 + in_head / half_rows;
 }
+// The way back.
+inline int64_t UnpermutedRow(int64_t row, int64_t head_rows) {
+  const int64_t in_head = row % head_rows;
+  return row - in_head + in_head % 2 * (head_rows / 2) + in_head / 2;
+}
 // The file's row of a part's row, of `rows`.
 inline int64_t FileRow(const GgufPart& part, int64_t row, int64_t rows) {
   return part.row_begin + (part.heads == 0 ? row : PermutedRow(row, rows / part.heads));

@@ -1,9 +1,9 @@
 // GGUF key-values as tokenizer.json and tokenizer_config.json.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <array>
 #include <unordered_map>
 
+#include "core/model/gguf_pre.h"
 #include "core/model/gguf_view.h"
 
 namespace retort::model {
@@ -11,40 +11,10 @@ namespace {
 
 constexpr int64_t kControl = 3, kUserDefined = 4, kUnused = 5;
 
-// Split patterns as the tokenizers themselves spell them (docs/formats.md §5).
-constexpr const char* kQwen2Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kLlama3Pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kDeepseekNumbers = R"(\p{N}{1,3})";
-constexpr const char* kDeepseekCjk = "[一-龥\u3040-ゟ゠-ヿ]+";
-constexpr const char* kDeepseekRest =
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"
-    "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
-    R"(|\s*)"
-    "[\r\n]+"
-    R"(|\s+(?!\S)|\s+)";
-
-enum class Pre : uint8_t { kGpt2, kSmollm, kQwen2, kLlama3, kDeepseek };
-struct PreName {
-  std::string_view name;
-  Pre pre;
-};
-constexpr std::array<PreName, 8> kPreNames = {{{"gpt-2", Pre::kGpt2},
-                                               {"smollm", Pre::kSmollm},
-                                               {"qwen2", Pre::kQwen2},
-                                               {"deepseek-r1-qwen", Pre::kQwen2},
-                                               {"llama-bpe", Pre::kLlama3},
-                                               {"llama3", Pre::kLlama3},
-                                               {"llama-v3", Pre::kLlama3},
-                                               {"deepseek-v3", Pre::kDeepseek}}};
-
 struct Vocabulary {
   std::vector<std::string_view> tokens, merges;
   std::vector<int64_t> types;
-  Pre pre = Pre::kGpt2;
+  GgufPre pre = GgufPre::kGpt2;
   std::optional<int64_t> bos, eos;
   bool add_bos = false, add_eos = false;
 };
@@ -53,15 +23,11 @@ Status Refuse(const io::Gguf& gguf, const std::string& rule) {
   return DataLoss(gguf.path() + ": tokenizer: " + rule);
 }
 
-Result<Pre> FindPre(const io::Gguf& gguf) {
+Result<GgufPre> FindPre(const io::Gguf& gguf) {
   const std::string_view name = gguf.String("tokenizer.ggml.pre").value_or("");
-  std::string known;
-  for (const PreName& candidate : kPreNames) {
-    if (candidate.name == name) return candidate.pre;
-    known.append(known.empty() ? "" : ", ").append(candidate.name);
-  }
+  if (const std::optional<GgufPre> pre = GgufPreByName(name)) return *pre;
   return Unimplemented(gguf.path() + ": tokenizer.ggml.pre \"" + std::string(name) +
-                       "\" is not known (known are " + known + ")");
+                       "\" is not known (known are " + GgufPreNames() + ")");
 }
 
 Status CheckIds(const io::Gguf& gguf, const Vocabulary& v) {
@@ -109,7 +75,7 @@ Result<Vocabulary> ReadVocabulary(const io::Gguf& gguf) {
   v.bos = gguf.Int("tokenizer.ggml.bos_token_id");
   v.eos = gguf.Int("tokenizer.ggml.eos_token_id");
   // Llama 3 puts a bos in front unless told otherwise; the others don't.
-  v.add_bos = gguf.Bool("tokenizer.ggml.add_bos_token").value_or(v.pre == Pre::kLlama3);
+  v.add_bos = gguf.Bool("tokenizer.ggml.add_bos_token").value_or(v.pre == GgufPre::kLlama3);
   v.add_eos = gguf.Bool("tokenizer.ggml.add_eos_token").value_or(false);
   return v;
 }
@@ -128,29 +94,6 @@ void AddedTokens(const Vocabulary& v, json::Writer* w) {
 void ByteLevel(bool use_regex, json::Writer* w) {
   w->BeginObject().Field("type", "ByteLevel").Field("add_prefix_space", false);
   w->Field("trim_offsets", true).Field("use_regex", use_regex).EndObject();
-}
-
-void Split(const char* pattern, json::Writer* w) {
-  w->BeginObject().Field("type", "Split");
-  w->Key("pattern").BeginObject().Field("Regex", pattern).EndObject();
-  w->Field("behavior", "Isolated").Field("invert", false).EndObject();
-}
-
-void PreTokenizer(Pre pre, json::Writer* w) {
-  w->Key("pre_tokenizer").BeginObject().Field("type", "Sequence").Key("pretokenizers").BeginArray();
-  switch (pre) {
-    case Pre::kGpt2: break;
-    case Pre::kSmollm:
-      w->BeginObject().Field("type", "Digits").Field("individual_digits", true).EndObject();
-      break;
-    case Pre::kQwen2: Split(kQwen2Pattern, w); break;
-    case Pre::kLlama3: Split(kLlama3Pattern, w); break;
-    case Pre::kDeepseek:
-      for (const char* pattern : {kDeepseekNumbers, kDeepseekCjk, kDeepseekRest}) Split(pattern, w);
-      break;
-  }
-  ByteLevel(pre == Pre::kGpt2 || pre == Pre::kSmollm, w);
-  w->EndArray().EndObject();
 }
 
 // TemplateProcessing with the tokens that encoding adds, else ByteLevel (which changes no ids).
@@ -206,21 +149,24 @@ Status Merges(const io::Gguf& gguf, const Vocabulary& v, json::Writer* w) {
 }  // namespace
 
 Result<std::string> GgufTokenizer(const io::Gguf& gguf) {
+  // The tokenizer as its maker wrote it, where the file holds it.
+  if (const auto whole = gguf.String(kGgufTokenizerJson)) return std::string(*whole);
   if (gguf.Find("tokenizer.ggml.tokens") == nullptr) return std::string();
   RETORT_ASSIGN_OR_RETURN(const Vocabulary v, ReadVocabulary(gguf));
   json::Writer w;
   w.BeginObject().Field("version", "1.0").Key("truncation").Null().Key("padding").Null();
   AddedTokens(v, &w);
   w.Key("normalizer");
-  v.pre == Pre::kQwen2 ? w.BeginObject().Field("type", "NFC").EndObject() : w.Null();
-  PreTokenizer(v.pre, &w);
+  v.pre == GgufPre::kQwen2 ? w.BeginObject().Field("type", "NFC").EndObject() : w.Null();
+  w.Key("pre_tokenizer");
+  WriteGgufPre(v.pre, &w);
   PostProcessor(v, &w);
   w.Key("decoder");
   ByteLevel(true, &w);
   w.Key("model").BeginObject().Field("type", "BPE").Key("dropout").Null().Key("unk_token").Null();
   w.Key("continuing_subword_prefix").Null().Key("end_of_word_suffix").Null();
   w.Field("fuse_unk", false).Field("byte_fallback", false);
-  w.Field("ignore_merges", v.pre == Pre::kLlama3).Key("vocab").BeginObject();
+  w.Field("ignore_merges", v.pre == GgufPre::kLlama3).Key("vocab").BeginObject();
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     if (v.types[i] != kUnused) w.Key(v.tokens[i]).Int(static_cast<int64_t>(i));
   }
