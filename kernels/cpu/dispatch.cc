@@ -28,7 +28,8 @@ const Tables& TableOf(int level) noexcept {
 int DetectLevel() noexcept {
 #if defined(RETORT_KERNELS_X86)
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+      !__builtin_cpu_supports("f16c")) {
     return RETORT_KERNELS_PORTABLE;
   }
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

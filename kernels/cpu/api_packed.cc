@@ -1,0 +1,53 @@
+// C interface: products with packed matrices.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/packed_layout.h"
+#include "retort/kernels/level.h"
+
+namespace retort::kernels {
+namespace {
+
+const PackedTable& ActivePacked() noexcept {
+#if defined(RETORT_KERNELS_X86)
+  const int level = retort_kernels_level();
+  if (level == RETORT_KERNELS_AVX512) return avx512::kPacked;
+  if (level == RETORT_KERNELS_AVX2) return avx2::kPacked;
+#endif
+  return portable::kPacked;
+}
+
+PackedArgs ArgsOf(const retort_packed_matrix& w, const float* x, int64_t m, int64_t x_stride,
+                  float* y, int64_t y_stride) {
+  return {.w = ViewOf(w), .x = x, .y = y, .m = m, .x_stride = x_stride, .y_stride = y_stride};
+}
+
+}  // namespace
+}  // namespace retort::kernels
+
+using namespace retort::kernels;  // NOLINT: this file is the C interface of that namespace
+
+extern "C" {
+
+void retort_packed_gemm_f32(const retort_packed_matrix* w, const float* x, int64_t m,
+                            int64_t x_stride, const float* bias, float* y, int64_t y_stride,
+                            int n_threads) noexcept {
+  if (m <= 0) return;
+  PackedArgs a = ArgsOf(*w, x, m, OrElse(x_stride, w->cols), y, OrElse(y_stride, w->rows));
+  a.bias = bias;
+  auto* const kernel = ActivePacked().panel_outputs;
+  Split(w->rows, kGroup, m * w->rows * w->cols, n_threads,
+        [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+}
+
+void retort_packed_gemm_transposed_f32(const retort_packed_matrix* w, const float* dy, int64_t m,
+                                       int64_t dy_stride, int accumulate, float* dx,
+                                       int64_t dx_stride, int n_threads) noexcept {
+  if (m <= 0) return;
+  PackedArgs a = ArgsOf(*w, dy, m, OrElse(dy_stride, w->rows), dx, OrElse(dx_stride, w->cols));
+  a.accumulate = accumulate != 0;
+  auto* const kernel = ActivePacked().panel_columns;
+  Split(w->cols, kPanelColumns, m * w->rows * w->cols, n_threads,
+        [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+}
+
+}  // extern "C"
