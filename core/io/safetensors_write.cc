@@ -1,34 +1,17 @@
-// Writing: the layout is decided first, so that the header is known before any data; tensors then
-// stream through one small buffer.
+// Writing views: they stream through one small buffer.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstring>
-#include <set>
+#include <map>
 
-#include "core/base/checked.h"
 #include "core/io/dequant.h"
 #include "core/io/safetensors.h"
+#include "core/io/safetensors_stream.h"
 
 namespace retort::io {
 namespace {
 
 constexpr int64_t kBufferBytes = int64_t{1} << 20;
-
-std::string_view StoredName(DType dtype) {
-  switch (dtype) {
-    case DType::kF32: return "F32";
-    case DType::kF64: return "F64";
-    case DType::kF16: return "F16";
-    case DType::kBF16: return "BF16";
-    case DType::kI64: return "I64";
-    case DType::kI32: return "I32";
-    case DType::kI16: return "I16";
-    case DType::kI8: return "I8";
-    case DType::kU8: return "U8";
-    case DType::kBool: return "BOOL";
-    default: return "";  // the format has no blocks
-  }
-}
 
 bool Convertible(DType from, DType to) {
   return (from == to && !IsBlockType(from)) ||
@@ -36,42 +19,18 @@ bool Convertible(DType from, DType to) {
 }
 
 Status CheckItems(const std::string& path, const std::vector<SafetensorsItem>& items) {
-  std::set<std::string_view> seen;
   for (const SafetensorsItem& item : items) {
-    const std::string where = path + ": tensor \"" + item.name + "\"";
-    if (!seen.insert(item.name).second) return InvalidArgument(where + " is given twice");
-    if (item.name.empty() || item.name == "__metadata__") {
-      return InvalidArgument(where + ": not a name that a tensor can have");
-    }
-    if (!Convertible(item.view.dtype, item.stored)) {
-      return InvalidArgument(where + ": " + std::string(DTypeName(item.view.dtype)) +
-                             " can't be stored as " + std::string(DTypeName(item.stored)));
-    }
+    if (Convertible(item.view.dtype, item.stored)) continue;
+    return InvalidArgument(path + ": tensor \"" + item.name +
+                           "\": " + std::string(DTypeName(item.view.dtype)) +
+                           " can't be stored as " + std::string(DTypeName(item.stored)));
   }
   return OkStatus();
 }
 
-std::string HeaderOf(const std::vector<SafetensorsItem>& items,
-                     const std::map<std::string, std::string>& metadata) {
-  json::Writer w;
-  w.BeginObject();
-  if (!metadata.empty()) {
-    w.Key("__metadata__").BeginObject();
-    for (const auto& [key, value] : metadata) w.Field(key, value);
-    w.EndObject();
-  }
-  int64_t at = 0;
-  for (const SafetensorsItem& item : items) {
-    const int64_t bytes = item.view.numel() * DTypeSize(item.stored);
-    w.Key(item.name).BeginObject().Key("dtype").String(StoredName(item.stored));
-    w.Key("shape").BeginArray();
-    for (int i = 0; i < item.view.ndim; ++i) w.Int(item.view.shape[static_cast<size_t>(i)]);
-    w.EndArray().Key("data_offsets").BeginArray().Int(at).Int(at + bytes).EndArray().EndObject();
-    at += bytes;
-  }
-  std::string text = w.EndObject().Take();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  return text;
+SafetensorsSpec SpecOf(const SafetensorsItem& item) {
+  const auto* shape = item.view.shape.data();
+  return {.name = item.name, .shape = {shape, shape + item.view.ndim}, .stored = item.stored};
 }
 
 // A run of `n` elements, `stride` apart, into `out` as `stored`.
@@ -96,12 +55,13 @@ void Gather(const char* src, int64_t n, int64_t stride, DType from, DType stored
 }
 
 // One view, element by element in row-major order, through the buffer.
-Status AppendView(const SafetensorsItem& item, std::string* buffer, DurableFile* file) {
+Status AppendView(const SafetensorsItem& item, std::string* buffer, SafetensorsWriter* file) {
   const TensorView& v = item.view;
   const int64_t total = v.numel(), stored_size = DTypeSize(item.stored);
   const bool flat = v.contiguous();
   if (flat && v.dtype == item.stored) {
-    return file->Append(v.data, static_cast<uint64_t>(total * stored_size));
+    return file->Append(
+        {static_cast<const char*>(v.data), static_cast<size_t>(total * stored_size)});
   }
   const auto last = static_cast<size_t>(std::max(v.ndim - 1, 0));
   const int64_t run = flat ? total : v.shape[last], stride = flat ? 1 : v.strides[last];
@@ -131,20 +91,17 @@ Status AppendView(const SafetensorsItem& item, std::string* buffer, DurableFile*
 Result<FileDigest> WriteSafetensors(FileSystem& fs, const std::string& path,
                                     std::vector<SafetensorsItem> items,
                                     const std::map<std::string, std::string>& metadata) {
-  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
-    const int64_t x = DTypeSize(a.stored), y = DTypeSize(b.stored);
-    return x != y ? x > y : a.name < b.name;
-  });
   RETORT_RETURN_IF_ERROR(CheckItems(path, items));
-  RETORT_ASSIGN_OR_RETURN(DurableFile file, DurableFile::Create(fs, path));
-  const std::string header = HeaderOf(items, metadata);
-  const uint64_t length = header.size();
-  RETORT_RETURN_IF_ERROR(file.Append(&length, sizeof length));
-  RETORT_RETURN_IF_ERROR(file.Append(header));
+  std::vector<SafetensorsSpec> specs;
+  for (const SafetensorsItem& item : items) specs.push_back(SpecOf(item));
+  RETORT_ASSIGN_OR_RETURN(SafetensorsWriter file,
+                          SafetensorsWriter::Create(fs, path, std::move(specs), metadata));
+  std::map<std::string_view, const SafetensorsItem*> by_name;
+  for (const SafetensorsItem& item : items) by_name[item.name] = &item;
   std::string buffer;
-  for (const SafetensorsItem& item : items)
-    RETORT_RETURN_IF_ERROR(AppendView(item, &buffer, &file));
-  return file.Publish();
+  for (const SafetensorsSpec& spec : file.specs())
+    RETORT_RETURN_IF_ERROR(AppendView(*by_name.at(spec.name), &buffer, &file));
+  return file.Finish();
 }
 
 Status CastFloats(std::string_view dtype, const char* bytes, int64_t n, DType out_dtype,
