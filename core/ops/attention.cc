@@ -1,59 +1,105 @@
-// Cuts the packed rows into sequences and picks the path of each.
 // SPDX-License-Identifier: Apache-2.0
-#include "core/ops/attention_paths.h"
+#include <algorithm>
+
+#include "core/ops/ops.h"
+#include "retort/kernels/attention_train.h"
 
 namespace retort::ops {
 namespace {
 
-// The flash kernel knows neither soft cap nor window; a window that covers the sequence is none.
-bool NeedsPlain(const graph::AttentionSpec& spec, int64_t length) {
-  return spec.soft_cap > 0 || (spec.window > 0 && spec.window < length);
+retort_train_attention_shape Shape(const graph::AttentionSpec& spec) {
+  return {.n_heads = spec.n_heads,
+          .n_kv_heads = spec.n_kv_heads,
+          .head_dim = spec.head_dim,
+          .window = spec.window,
+          .scale = spec.scale,
+          .soft_cap = spec.soft_cap,
+          .n_sequences = 0,
+          .cu_seqlens = nullptr,
+          .q_stride = 0,
+          .kv_stride = 0};
+}
+
+retort_train_attention_shape Shape(const graph::AttentionSpec& spec,
+                                   std::span<const int32_t> cu_seqlens, const TensorView& q,
+                                   const TensorView& k) {
+  retort_train_attention_shape shape = Shape(spec);
+  shape.n_sequences = static_cast<int64_t>(cu_seqlens.size()) - 1;
+  shape.cu_seqlens = cu_seqlens.data();
+  shape.q_stride = q.strides[0];
+  shape.kv_stride = k.strides[0];
+  return shape;
+}
+
+int64_t Longest(std::span<const int32_t> cu_seqlens) {
+  int64_t longest = 0;
+  for (size_t s = 0; s + 1 < cu_seqlens.size(); ++s) {
+    longest = std::max<int64_t>(longest, cu_seqlens[s + 1] - cu_seqlens[s]);
+  }
+  return longest;
 }
 
 }  // namespace
 
+int64_t AttentionWorkspaceBytes(const graph::AttentionSpec& spec, DType dtype, int64_t longest,
+                                bool backward, int n_threads) {
+  const retort_train_attention_shape shape = Shape(spec);
+  const int both = backward ? 1 : 0;
+  return dtype == DType::kF64
+             ? retort_train_attention_scratch_f64(&shape, longest, both, n_threads)
+             : retort_train_attention_scratch_f32(&shape, longest, both, n_threads);
+}
+
 void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
                       const TensorView& q, const TensorView& k, const TensorView& v,
-                      const TensorView& out, const TensorView* lse, int n_threads) {
-  for (size_t s = 0; s + 1 < cu_seqlens.size(); ++s) {
-    const int64_t begin = cu_seqlens[s], end = cu_seqlens[s + 1];
-    if (begin == end) continue;
-    const TensorView lse_rows = lse == nullptr ? TensorView{} : lse->Rows(begin, end);
-    const AttentionOperands x{.q = q.Rows(begin, end),
-                              .k = k.Rows(begin, end),
-                              .v = v.Rows(begin, end),
-                              .out = out.Rows(begin, end),
-                              .lse = lse == nullptr ? nullptr : &lse_rows};
-    if (NeedsPlain(spec, end - begin)) {
-      PlainForward(spec, x, n_threads);
-    } else {
-      FlashForward(spec, x);
-    }
+                      const TensorView& out, const TensorView* lse, Workspace& workspace,
+                      int n_threads) {
+  const retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k);
+  void* const scratch = workspace.Reserve(
+      AttentionWorkspaceBytes(spec, q.dtype, Longest(cu_seqlens), false, n_threads));
+  if (q.dtype == DType::kF32) {
+    retort_train_attention_f32(&shape, q.as<float>(), k.as<float>(), v.as<float>(), out.as<float>(),
+                               lse == nullptr ? nullptr : lse->as<float>(), scratch, n_threads);
+  } else {
+    retort_train_attention_f64(&shape, q.as<double>(), k.as<double>(), v.as<double>(),
+                               out.as<double>(), lse == nullptr ? nullptr : lse->as<double>(),
+                               scratch, n_threads);
   }
 }
 
 void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
                        const TensorView& d_out, const TensorView& q, const TensorView& k,
                        const TensorView& v, const TensorView& out, const TensorView& lse,
-                       const AttentionGradients& grads, int n_threads) {
-  for (size_t s = 0; s + 1 < cu_seqlens.size(); ++s) {
-    const int64_t begin = cu_seqlens[s], end = cu_seqlens[s + 1];
-    if (begin == end) continue;
-    const TensorView lse_rows = lse.Rows(begin, end);
-    const AttentionOperands x{.q = q.Rows(begin, end),
-                              .k = k.Rows(begin, end),
-                              .v = v.Rows(begin, end),
-                              .out = out.Rows(begin, end),
-                              .lse = &lse_rows};
-    const AttentionGradients rows{.dq = grads.dq.Rows(begin, end),
-                                  .dk = grads.dk.Rows(begin, end),
-                                  .dv = grads.dv.Rows(begin, end)};
-    if (NeedsPlain(spec, end - begin)) {
-      PlainBackward(spec, d_out.Rows(begin, end), x, rows, n_threads);
-    } else {
-      FlashBackward(spec, d_out.Rows(begin, end), x, rows);
-    }
+                       const AttentionGradients& grads, Workspace& workspace, int n_threads) {
+  const retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k);
+  void* const scratch = workspace.Reserve(
+      AttentionWorkspaceBytes(spec, q.dtype, Longest(cu_seqlens), true, n_threads));
+  if (q.dtype == DType::kF32) {
+    retort_train_attention_backward_f32(&shape, d_out.as<float>(), q.as<float>(), k.as<float>(),
+                                        v.as<float>(), out.as<float>(), lse.as<float>(),
+                                        grads.dq.as<float>(), grads.dk.as<float>(),
+                                        grads.dv.as<float>(), scratch, n_threads);
+  } else {
+    retort_train_attention_backward_f64(&shape, d_out.as<double>(), q.as<double>(), k.as<double>(),
+                                        v.as<double>(), out.as<double>(), lse.as<double>(),
+                                        grads.dq.as<double>(), grads.dk.as<double>(),
+                                        grads.dv.as<double>(), scratch, n_threads);
   }
+}
+
+void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
+                      const TensorView& q, const TensorView& k, const TensorView& v,
+                      const TensorView& out, const TensorView* lse, int n_threads) {
+  Workspace workspace;
+  AttentionForward(spec, cu_seqlens, q, k, v, out, lse, workspace, n_threads);
+}
+
+void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
+                       const TensorView& d_out, const TensorView& q, const TensorView& k,
+                       const TensorView& v, const TensorView& out, const TensorView& lse,
+                       const AttentionGradients& grads, int n_threads) {
+  Workspace workspace;
+  AttentionBackward(spec, cu_seqlens, d_out, q, k, v, out, lse, grads, workspace, n_threads);
 }
 
 }  // namespace retort::ops

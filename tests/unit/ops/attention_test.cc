@@ -2,7 +2,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 
-#include "core/ops/attention_paths.h"
 #include "core/ops/ops.h"
 #include "tests/unit/ops/op_check.h"
 
@@ -49,6 +48,7 @@ void CheckAttention(const Shape& shape) {
   Array q({rows, wide}, 1), k({rows, narrow}, 2), v({rows, narrow}, 3), dy({rows, wide}, 4);
   Array y = Array::Zeros({rows, wide}), lse = Array::Zeros({rows, s.n_heads});
   Array dq = y, dk = Array::Zeros({rows, narrow}), dv = dk;
+  Workspace workspace;
   CheckOp({.inputs = {&q, &k, &v},
            .grads = {&dq, &dk, &dv},
            .y = y,
@@ -57,13 +57,14 @@ void CheckAttention(const Shape& shape) {
                [&] {
                  const TensorView l = lse.view();
                  AttentionForward(s, shape.cu_seqlens, q.view(), k.view(), v.view(), y.view(), &l,
-                                  kThreads);
+                                  workspace, kThreads);
                },
            .backward =
                [&] {
                  AttentionBackward(s, shape.cu_seqlens, dy.view(), q.view(), k.view(), v.view(),
                                    y.view(), lse.view(),
-                                   {.dq = dq.view(), .dk = dk.view(), .dv = dv.view()}, kThreads);
+                                   {.dq = dq.view(), .dk = dk.view(), .dv = dv.view()}, workspace,
+                                   kThreads);
                },
            .reference = [&](const std::vector<at::Tensor>& in) { return Reference(shape, in); }});
 }
@@ -87,27 +88,11 @@ TEST(AttentionBackward, EqualHeads) {
 }
 TEST(AttentionBackward, Window) { CheckAttention({With(2, 0), {0, 6, 8}}); }
 TEST(AttentionBackward, SoftCap) { CheckAttention({With(0, 1.5), {0, 5}}); }
-TEST(AttentionBackward, WindowAndSoftCap) { CheckAttention({With(3, 1.5), {0, 7}}); }
-
-// The two paths, on lengths around the flash kernel's block sizes, in f32.
-TEST(AttentionForward, FlashEqualsPlainOnLongRows) {
-  for (const int64_t length : {1, 31, 33, 200}) {
-    const graph::AttentionSpec& s = kGrouped;
-    const int64_t wide = s.n_heads * s.head_dim, narrow = s.n_kv_heads * s.head_dim;
-    std::vector<float> q(static_cast<size_t>(length * wide)),
-        k(static_cast<size_t>(length * narrow)), v(k.size()), flash(q.size()), plain(q.size());
-    Rng rng(RngKey{0, static_cast<uint64_t>(length)});
-    for (auto* x : {&q, &k, &v}) {
-      for (float& f : *x) f = static_cast<float>(rng.Normal());
-    }
-    const auto view = [&](std::vector<float>& x, int64_t width) {
-      return TensorView::Contiguous(x.data(), DType::kF32, {length, width});
-    };
-    FlashForward(s, {view(q, wide), view(k, narrow), view(v, narrow), view(flash, wide)});
-    PlainForward(s, {view(q, wide), view(k, narrow), view(v, narrow), view(plain, wide)}, 2);
-    for (size_t i = 0; i < flash.size(); ++i) ASSERT_NEAR(flash[i], plain[i], 2e-5) << length;
-  }
+TEST(AttentionBackward, MoreRowsThanABlock) {
+  CheckAttention(
+      {{.n_heads = 2, .n_kv_heads = 1, .head_dim = 2, .window = 30, .scale = 0.7}, {0, 50}});
 }
+TEST(AttentionBackward, WindowAndSoftCap) { CheckAttention({With(3, 1.5), {0, 7}}); }
 
 }  // namespace
 }  // namespace retort::ops::test
