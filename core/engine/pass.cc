@@ -45,6 +45,7 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
       dtype_(ActivationType(params)),
       plan_(MakePlan(graph, mode, dtype_, adapter)),
       custom_ops_(graph, plan_, params, n_threads),
+      moe_tallies_(graph),
       angles_of_(graph.nodes.size(), -1) {
   std::vector<const graph::RopeSpec*> specs;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
@@ -87,16 +88,17 @@ void Pass::CheckBatch(const RowBatch& batch) const {
   for (int32_t position : batch.positions) {
     if (position < 0) bad("position " + std::to_string(position) + " is negative");
   }
-}
-
-void Pass::CoverPositions(std::span<const int32_t> positions) {
-  const int32_t last = *std::max_element(positions.begin(), positions.end());
-  for (ops::RopeAngles& angles : angles_) angles.Cover(last);
+  if (!batch.lengths.empty() && batch.lengths.size() + 1 != batch.cu_seqlens.size()) {
+    bad("it has " + std::to_string(batch.cu_seqlens.size() - 1) + " sequences, but " +
+        std::to_string(batch.lengths.size()) + " lengths");
+  }
 }
 
 TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
   CheckBatch(batch);
-  CoverPositions(batch.positions);
+  for (ops::RopeAngles& angles : angles_) {
+    angles.Cover(batch.positions, batch.cu_seqlens, batch.lengths);
+  }
   batch_ = batch;
   rows_ = static_cast<int64_t>(batch.ids.size());
   padded_rows_ = (rows_ + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
@@ -114,10 +116,11 @@ void Pass::ForwardAttention(const Node& node, const NodePlan& plan, AttentionSto
   if (store != nullptr) return store->Attend(node, q, k, v, out);
   if (plan.saved < 0) {
     return ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, nullptr,
-                                 n_threads_);
+                                 workspace_, n_threads_);
   }
   const TensorView lse = View(plan.saved);
-  ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, &lse, n_threads_);
+  ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, &lse, workspace_,
+                        n_threads_);
 }
 
 void Pass::ForwardLayerNorm(const Node& node, const NodePlan& plan) {
@@ -175,6 +178,7 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
     case Op::kScale: return ops::ScaleForward(x(0), node.scale, y, n_threads_);
     case Op::kSlice: return ops::SliceForward(x(0), node.n_heads, node.begin, y, n_threads_);
     case Op::kConcat: return ForwardConcat(node, plan);
+    case Op::kMoe: return ForwardMoe(i);
     case Op::kCustom: return;  // above: its outputs are many
   }
 }

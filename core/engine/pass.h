@@ -14,6 +14,7 @@
 #include "core/engine/custom_ops.h"
 #include "core/engine/gradients.h"
 #include "core/engine/inference.h"
+#include "core/engine/pass_moe.h"
 #include "core/engine/plan.h"
 #include "core/graph/graph.h"
 #include "core/ops/ops.h"
@@ -52,8 +53,12 @@ class Pass {
   TensorView Forward(const RowBatch& batch, AttentionStore* store);
   // [T, D]: to be filled with the loss's gradient after Forward, before Backward.
   TensorView HiddenGradient() const;
-  // Adds to `grads`. Once per Forward: it destroys what was kept.
-  void Backward(Gradients& grads);
+  // Adds to `grads`. Once per Forward: it destroys what was kept. `router_weight`: of the gradient
+  // of the load-balancing loss.
+  void Backward(Gradients& grads, double router_weight = 1);
+  // Of the last Forward in training mode, also without Backward; zero without layers of experts.
+  RouterLoss MeasureRouters();
+  bool has_routers() const { return !moe_tallies_.empty(); }
 
   DType dtype() const { return dtype_; }
   int64_t arena_bytes() const { return arena_.bytes(); }
@@ -66,13 +71,15 @@ class Pass {
   }
   TensorView View(BufferId id) const;
   void CheckBatch(const RowBatch& batch) const;
-  void CoverPositions(std::span<const int32_t> positions);
 
   void ForwardNode(size_t i, AttentionStore* store);
   void ForwardLayerNorm(const graph::Node& node, const NodePlan& plan);
   void ForwardConcat(const graph::Node& node, const NodePlan& plan);
   void ForwardAttention(const graph::Node& node, const NodePlan& plan, AttentionStore* store);
   void BackwardNode(size_t i, Gradients& grads);
+  // pass_moe.cc
+  void ForwardMoe(size_t i);
+  void BackwardMoe(size_t i, Gradients& grads);
   // pass_linear.cc
   void ForwardLinear(const graph::Node& node, const NodePlan& plan);
   void BackwardLinear(const graph::Node& node, const NodePlan& plan, Gradients& grads);
@@ -103,7 +110,11 @@ class Pass {
   int64_t vocab_ = 0;                 // ids below it are in every embedding table
   Plan plan_;
   Arena arena_;
+  ops::Workspace workspace_;
   CustomOps custom_ops_;
+  ops::MoeOrder moe_order_;  // of the node at hand
+  MoeTallies moe_tallies_;
+  double router_weight_ = 1;
   std::vector<ops::RopeAngles> angles_;  // one per distinct spec
   std::vector<int32_t> angles_of_;       // per node; -1: no rope
   RowBatch batch_;

@@ -14,7 +14,9 @@ TensorView Pass::HiddenGradient() const {
   return View(plan_.d_hidden);
 }
 
-void Pass::Backward(Gradients& grads) {
+void Pass::Backward(Gradients& grads, double router_weight) {
+  router_weight_ = router_weight;
+  moe_tallies_.AddUp();
   for (size_t i = graph_.nodes.size(); i-- > 0;) BackwardNode(i, grads);
 }
 
@@ -34,6 +36,7 @@ void Pass::BackwardNode(size_t i, Gradients& grads) {
       return ops::SliceBackward(View(plan.d_out), node.n_heads, node.begin, View(plan.in[0].grad),
                                 plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
     case Op::kConcat: return BackwardConcat(node, plan);
+    case Op::kMoe: return BackwardMoe(i, grads);
     case Op::kAdd: return BackwardAdd(node, plan, grads);
     case Op::kMul:
       if (!node.params.empty()) return BackwardMulWeight(node, plan, grads);
@@ -114,7 +117,7 @@ void Pass::BackwardWriteOnly(const Node& node, const NodePlan& plan, size_t i) {
     case Op::kAttention:
       ops::AttentionBackward(node.attention, batch_.cu_seqlens, dy, x[0], x[1], x[2],
                              View(plan.out), View(plan.saved),
-                             {.dq = dx[0], .dk = dx[1], .dv = dx[2]}, n_threads_);
+                             {.dq = dx[0], .dk = dx[1], .dv = dx[2]}, workspace_, n_threads_);
       break;
     case Op::kActivation:
       ops::ActivationBackward(node.activation, dy, x[0], dx[0], n_threads_);

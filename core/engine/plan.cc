@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/engine/pass_moe.h"
 #include "core/graph/lora.h"
 
 namespace retort::engine {
@@ -27,6 +28,7 @@ bool NeedsInputs(Op op) {
     case Op::kAttention:
     case Op::kActivation:
     case Op::kGated:
+    case Op::kMoe:
     case Op::kMul: return true;
     default: return false;
   }
@@ -41,6 +43,7 @@ bool CanAccumulate(const Node& node) {
     case Op::kLayerNorm:
     case Op::kHeadNorm:
     case Op::kSlice:
+    case Op::kMoe:
     case Op::kConcat: return true;
     default: return false;
   }
@@ -49,6 +52,7 @@ bool CanAccumulate(const Node& node) {
 int64_t SavedWidth(const Graph& graph, const Node& node) {
   if (node.op == Op::kRmsNorm) return 1;
   if (node.op == Op::kLayerNorm) return 2;
+  if (node.op == Op::kMoe) return MoeSavedWidth(node);
   if (node.op == Op::kHeadNorm) {
     return graph.values[static_cast<size_t>(node.out)].width / node.head_dim;
   }
@@ -150,6 +154,7 @@ class Planner {
     }
     if (node.op == Op::kCustom) return PlanCustomForward(i);
     if (node.op == Op::kLinear) PlanLoraForward(i);
+    if (node.op == Op::kMoe) plan.scratch = NewBuffer(MoeScratchWidth(graph_, node, training_), i);
     if (!training_) return;
     if (const int64_t width = SavedWidth(graph_, node); width > 0) {
       const int32_t written = i > 0 && PlanAt(i - 1).fuse_next ? i - 1 : i;
@@ -247,6 +252,9 @@ class Planner {
     NodePlan& plan = PlanAt(i);
     PlanOutputGradients(i);
     if (node.op == Op::kLinear) PlanLoraBackward(i);
+    if (node.op == Op::kMoe) {
+      plan.d_scratch = NewBuffer(MoeGradientScratchWidth(graph_, node), BackwardTime(i));
+    }
     if (node.op == Op::kAdd) return PlanAddBackward(i);
     for (size_t k = 0; k < node.in.size(); ++k) {
       InputPlan& in = plan.in[k];

@@ -50,6 +50,7 @@ struct NodePlan {
   // Of a linear with an adapter, scratch: dropout(x) forward; in backward dropout(x) and then the
   // gradient by it; the gradient by x A^T.
   BufferId lora_x = -1, lora_dx = -1, lora_dh = -1;
+  BufferId scratch = -1, d_scratch = -1;  // of moe, forward and backward
   std::vector<InputPlan> in = {};
   bool fuse_next = false;  // add whose sum the next node norms: both in one pass
 };

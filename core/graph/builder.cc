@@ -14,6 +14,13 @@ constexpr size_t kErrorsShown = 10;
 
 std::string TextOf(const char* text) { return text == nullptr ? "" : text; }
 
+// All dimensions but the last, flattened; a vector has one element per row.
+int64_t RowsOf(const std::vector<int64_t>& shape) {
+  int64_t rows = shape[0];
+  for (size_t d = 1; d + 1 < shape.size(); ++d) rows *= shape[d];
+  return rows;
+}
+
 // The sources of a spec, checked; by default one, the param's own name.
 bool ReadSources(const retort_param_spec& spec, Param& param, std::string& error) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(spec.sources);
@@ -38,9 +45,10 @@ bool ReadSources(const retort_param_spec& spec, Param& param, std::string& error
     param.sources.push_back(std::move(source));
   }
   if (param.sources.empty()) param.sources.push_back({.checkpoint_name = param.name});
-  if (spec.n_sources > 0 && counted && rows != param.shape[0]) {
+  const int64_t wanted = RowsOf(param.shape);
+  if (spec.n_sources > 0 && counted && rows != wanted) {
     error = "its sources give " + std::to_string(rows) + " rows, its shape has " +
-            std::to_string(param.shape[0]);
+            std::to_string(wanted);
   }
   return error.empty();
 }
@@ -145,6 +153,7 @@ Builder::Builder(std::string family, OpFactory ops) : impl_(std::make_unique<Imp
   };
   FillOps(table);
   FillRowOps(table);
+  FillMoe(table);
   FillCustom(table);
 }
 

@@ -60,6 +60,8 @@ struct Builder::Impl {
 void FillOps(retort_builder_v1& table);
 // Those of builder_rows.cc.
 void FillRowOps(retort_builder_v1& table);
+// moe (builder_moe.cc).
+void FillMoe(retort_builder_v1& table);
 // custom, output_of and value_of (builder_custom.cc).
 void FillCustom(retort_builder_v1& table);
 // Looks at the whole graph: unused values and params, layers, sources; works out param roles.

@@ -261,14 +261,6 @@ retort_value Scale(void* ctx, retort_value x, double factor) {
   return impl.Add(Node{.op = Op::kScale, .in = {Index(x)}, .scale = factor}, impl.WidthOf(x));
 }
 
-retort_value Refuse(void* ctx, const char* op) {
-  Impl& impl = Impl::From(ctx);
-  impl.unimplemented = true;
-  impl.Fail("node " + std::to_string(impl.graph.nodes.size()) + ": op " + op +
-            " is not executed by this version of retort");
-  return {0};
-}
-
 }  // namespace
 
 void FillOps(retort_builder_v1& table) {
@@ -281,9 +273,6 @@ void FillOps(retort_builder_v1& table) {
   table.activation = Activation;
   table.gated = Gated;
   table.scale = Scale;
-  table.moe = [](void* ctx, retort_value, retort_value, const retort_moe_spec*) {
-    return Refuse(ctx, "moe");
-  };
 }
 
 }  // namespace retort::graph

@@ -18,6 +18,7 @@ uint32_t RoleOf(Op op, size_t slot) {
     case Op::kHeadNorm:
     case Op::kMul: return RETORT_ROLE_NORM;
     case Op::kAdd: return RETORT_ROLE_BIAS;
+    case Op::kMoe: return slot < 2 ? RETORT_ROLE_EXPERT : RETORT_ROLE_BIAS;
     default: return 0;
   }
 }
@@ -28,6 +29,11 @@ void AssignRoles(Graph& graph) {
       if (node.params[slot] < 0) continue;
       graph.params[static_cast<size_t>(node.params[slot])].roles |= RoleOf(node.op, slot);
     }
+    if (node.op != Op::kMoe) continue;
+    const int32_t router = graph.values[static_cast<size_t>(node.in[1])].producer;
+    const Node& scores = graph.nodes[static_cast<size_t>(router)];
+    if (scores.op != Op::kLinear) continue;
+    graph.params[static_cast<size_t>(scores.params[0])].roles |= RETORT_ROLE_ROUTER;
   }
   graph.params[static_cast<size_t>(graph.head)].roles |= RETORT_ROLE_HEAD;
 }

@@ -23,6 +23,7 @@ const char* OpName(Op op) {
     case Op::kScale: return "scale";
     case Op::kSlice: return "slice";
     case Op::kConcat: return "concat";
+    case Op::kMoe: return "moe";
     case Op::kCustom: return "custom";
   }
   return "?";
@@ -84,6 +85,21 @@ std::string ConcatText(const Node& node) {
   return text;
 }
 
+std::string MoeText(const MoeSpec& moe) {
+  std::string text = std::to_string(moe.top_k) + " of " + std::to_string(moe.n_experts) +
+                     " experts of " + std::to_string(moe.hidden) + ", " +
+                     ActivationName(moe.activation) +
+                     (moe.sigmoid ? ", sigmoid scores" : ", softmax scores");
+  if (moe.norm_top_k) text += " normed";
+  if (moe.top_k_groups < moe.n_groups) {
+    text += ", from " + std::to_string(moe.top_k_groups) + " of " + std::to_string(moe.n_groups) +
+            " groups";
+  }
+  if (moe.scale != 1) text += ", scale " + Number(moe.scale);
+  if (moe.aux_coef != 0) text += ", balance " + Number(moe.aux_coef);
+  return text;
+}
+
 std::string Attributes(const Node& node) {
   switch (node.op) {
     case Op::kEmbed:
@@ -97,6 +113,7 @@ std::string Attributes(const Node& node) {
     case Op::kAttention: return AttentionText(node);
     case Op::kSlice: return SliceText(node);
     case Op::kConcat: return ConcatText(node);
+    case Op::kMoe: return MoeText(node.moe);
     case Op::kActivation:
     case Op::kGated: return ActivationName(node.activation);
     default: return "";
@@ -104,9 +121,13 @@ std::string Attributes(const Node& node) {
 }
 
 std::string SourceText(const Param& param) {
+  constexpr size_t kShown = 4;  // of experts there are hundreds
   std::string text;
   for (const Source& source : param.sources) {
     if (source.checkpoint_name == param.name && param.sources.size() == 1) return "";
+    if (&source - param.sources.data() == kShown) {
+      return text + " + ... (" + std::to_string(param.sources.size()) + " tensors)";
+    }
     text += (text.empty() ? " <- " : " + ") + source.checkpoint_name;
     if (source.row_end > 0) {
       text += "[" + std::to_string(source.row_begin) + ":" + std::to_string(source.row_end) + "]";

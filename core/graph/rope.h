@@ -14,13 +14,25 @@ namespace retort::graph {
 struct RopeTable {
   std::vector<double> inv_freq;  // [rotary_dim / 2], radians per position
   double attention_factor = 1;   // multiplies cos and sin
-  // Positions at or beyond it need frequencies that depend on the text's length ("dynamic"),
-  // which cached keys can't follow: the engine refuses them. 0: no such limit.
-  int64_t position_limit = 0;
 };
 
-// Types "default", "linear", "dynamic", "llama3", "yarn"; another one, or a missing or senseless
+// What the length of a text (its last position + 1) has to do with its frequencies.
+struct RopeLengths {
+  int64_t limit = 0;  // texts longer than it have others than shorter ones; 0: all have the same
+  // Of texts above the limit. true ("longrope"): one set for all, also of keys at low positions, so
+  // that keys cached before a text outgrew the limit are stale. false ("dynamic"): a set per
+  // length; what was cached stays, as in transformers.
+  bool stale_above = false;
+};
+
+// The frequencies of a text of `length` positions (0: of a short one). Types "default", "linear",
+// "dynamic", "llama3", "yarn", "longrope", "proportional"; another one, or a missing or senseless
 // number, is refused with the key's name.
-Result<RopeTable> MakeRopeTable(const RopeSpec& spec);
+Result<RopeTable> MakeRopeTable(const RopeSpec& spec, int64_t length = 0);
+Result<RopeLengths> RopeLengthsOf(const RopeSpec& spec);
+
+// Lengths at which cached keys of the graph become stale, rising: a text that grows from one of
+// them to one more must be prefilled anew, all of it.
+std::vector<int64_t> StaleLengths(const Graph& graph);
 
 }  // namespace retort::graph

@@ -11,23 +11,27 @@
 
 #include "core/base/tensor.h"
 #include "core/graph/graph.h"
+#include "core/graph/rope.h"
 #include "core/ops/workspace.h"
 
 namespace retort::ops {
 
-// embed: y[t] = table[ids[t]] * scale. Ids are in range (the engine checks a batch once).
+// embed: y[t] = table[ids[t]] * scale. Ids are in range (the engine checks a batch once). The table
+// may be of a stored type.
 void EmbedForward(const TensorView& table_VD, std::span<const int32_t> ids, double scale,
                   const TensorView& y_TD, int n_threads);
 void EmbedBackward(const TensorView& dy_TD, std::span<const int32_t> ids, double scale,
                    const TensorView& d_table_VD, int n_threads);  // adds
 
 // linear: y = x W^T + b. With at most kSkinnyRows rows in f32 the product is batch-invariant: a
-// row's result doesn't depend on the others. `bias` may be NULL.
+// row's result doesn't depend on the others. `bias` may be NULL. W is of x's type or, with f32 rows,
+// of any stored one (core/model/packed.h); `exact`: then too no product rounds x.
 inline constexpr int64_t kSkinnyRows = 16;
 void LinearForward(const TensorView& x_TI, const TensorView& w_OI, const TensorView* bias_O,
-                   const TensorView& y_TO, int n_threads);
+                   const TensorView& y_TO, int n_threads, bool exact = false);
+// n_threads counts where W is of a stored type (never rounding dy); else LibTorch's threads work.
 void LinearBackwardInput(const TensorView& dy_TO, const TensorView& w_OI, const TensorView& dx_TI,
-                         bool accumulate);
+                         bool accumulate, int n_threads = 1);
 void LinearBackwardWeight(const TensorView& dy_TO, const TensorView& x_TI, const TensorView& dw_OI,
                           bool accumulate);
 void LinearBackwardBias(const TensorView& dy_TO, const TensorView& db_O, int n_threads);  // adds
@@ -64,23 +68,36 @@ void LayerNormBackward(const TensorView& dy_TD, const TensorView& x_TD, const Te
                        const TensorView& stats_T2, const TensorView& dx_TD, bool accumulate,
                        const TensorView& dw, const TensorView& db, int n_threads);
 
-// rope: cos and sin of every position of one RopeSpec, grown as positions do.
+// rope: cos and sin for the rows of a pass. By position alone, in tables grown as positions do; but
+// where the spec's frequencies depend on the length of the text and one is long, row by row.
 class RopeAngles {
  public:
   // The spec was checked when the graph was built.
   explicit RopeAngles(const graph::RopeSpec& spec, DType dtype);
-  // Makes the tables cover positions 0 .. max_position; throws OUT_OF_RANGE where the scaling rule
-  // can't (see RopeTable::position_limit).
-  void Cover(int64_t max_position);
+  // For the sequences of a pass; lengths as RowBatch::lengths.
+  void Cover(std::span<const int32_t> positions, std::span<const int32_t> cu_seqlens,
+             std::span<const int32_t> lengths);
   const void* cos_table() const { return cos_.data(); }
   const void* sin_table() const { return sin_.data(); }
+  // Each row's row in the tables: its position, or its own number.
+  std::span<const int32_t> TableRows(std::span<const int32_t> positions) const {
+    return by_row_ ? std::span<const int32_t>(row_numbers_) : positions;
+  }
 
  private:
-  template <class T>
-  void Extend(int64_t n_positions);
-  std::vector<double> inv_freq_;
+  void CoverPositions(int64_t n_positions);
+  void CoverRows(std::span<const int32_t> positions, std::span<const int32_t> cu_seqlens,
+                 std::span<const int32_t> lengths);
+  void Resize(int64_t n_rows);
+  void Fill(int64_t row, int64_t position, const std::vector<double>& inv_freq);
+
+  const graph::RopeSpec spec_;
+  const graph::RopeLengths lengths_;
+  std::vector<double> inv_freq_, long_inv_freq_;  // the latter where keys are stale above the limit
   double factor_ = 1;
-  int64_t limit_ = 0, covered_ = 0;
+  int64_t covered_ = 0;  // positions in the tables
+  bool by_row_ = false;
+  std::vector<int32_t> row_numbers_;
   DType dtype_;
   std::vector<unsigned char> cos_, sin_;
 };

@@ -50,10 +50,25 @@ ROPES = {
     "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048},
     "yarn untruncated": {"rope_type": "yarn", "factor": 4.0, "truncate": False, "beta_fast": 16.0,
                          "original_max_position_embeddings": 2048, "attention_factor": 1.5},
+    "yarn mscale": {"rope_type": "yarn", "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 0.7,
+                    "original_max_position_embeddings": 1024},
+    "yarn by positions": {"rope_type": "yarn", "factor": None,
+                          "original_max_position_embeddings": 1024},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "longrope": {"rope_type": "longrope", "short_factor": [1 + j / 100 for j in range(16)],
+                 "long_factor": [2 + j / 4 for j in range(16)],
+                 "original_max_position_embeddings": 1024},
+    "longrope with factor": {"rope_type": "longrope", "short_factor": [1.25] * 16,
+                             "long_factor": [4.5] * 16, "factor": 16.0,
+                             "original_max_position_embeddings": 512},
+    "proportional": {"rope_type": "proportional", "partial_rotary_factor": 0.3, "factor": 2.0},
 }
+# Lengths of texts at which a rule is asked beside None, for short texts; 8192 positions are the
+# model's own.
+LENGTHS = {"dynamic": (8192, 8193, 20000), "longrope": (1024, 1025)}
 
 
-def rope(parameters):
+def rope(parameters, length=None):
     config = transformers.LlamaConfig(
         hidden_size=64, num_attention_heads=2, max_position_embeddings=8192,
         rope_parameters={"rope_theta": 10000.0, **parameters})
@@ -61,8 +76,15 @@ def rope(parameters):
         inv_freq, factor = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(
             config).inv_freq, 1.0
     else:
-        inv_freq, factor = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu")
+        inv_freq, factor = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu", seq_len=length)
     return [factor, *inv_freq.tolist()]
+
+
+def ropes():
+    for name, parameters in ROPES.items():
+        yield name, rope(parameters)
+        for length in LENGTHS.get(name, ()):
+            yield f"{name} at {length}", rope(parameters, length)
 
 
 def write(path, cases):
@@ -74,4 +96,4 @@ def write(path, cases):
 
 if __name__ == "__main__":
     write(UNIT / "train" / "schedules.golden", ((n, factors(m)) for n, m in schedules()))
-    write(UNIT / "graph" / "rope.golden", ((n, rope(p)) for n, p in ROPES.items()))
+    write(UNIT / "graph" / "rope.golden", ropes())

@@ -122,78 +122,15 @@ TEST_F(BuilderTest, LayersAndBlocksCountFromZero) {
   Result(t_->attention(t_->ctx, x, x, x, 1, &spec));
   ExpectError("layer 1 where 0 was due");
 }
-TEST_F(BuilderTest, OpsThatAreNotExecutedAreRefusedByName) {
-  retort_moe_spec spec{};
-  spec.struct_size = sizeof(spec);
-  Result(t_->moe(t_->ctx, Embedded(), {1}, &spec));
-  ExpectError("node 1: op moe is not executed", Code::kUnimplemented);
-}
 TEST_F(BuilderTest, UnknownRopeScalingIsRefusedByName) {
   retort_rope_spec spec{};
   spec.struct_size = sizeof(spec);
   spec.theta = 10000;
   spec.max_positions = 64;
-  const std::string scaling = R"({"rope_type": "longrope", "factor": 2})";
+  const std::string scaling = R"({"rope_type": "spiral", "factor": 2})";
   spec.scaling_json = {scaling.data(), scaling.size()};
   Result(t_->rope(t_->ctx, Embedded(), 2, &spec));
-  ExpectError("type \"longrope\" is not supported", Code::kUnimplemented);
-}
-
-RopeSpec RopeOf(const std::string& scaling) {
-  return {.layout = 0,
-          .rotary_dim = 32,
-          .max_positions = 8192,
-          .theta = 10000,
-          .scaling_json = scaling};
-}
-
-// The scalings of tests/peers/make_engine_goldens.py.
-const std::vector<std::pair<std::string, std::string>>& Scalings() {
-  static const std::vector<std::pair<std::string, std::string>> kScalings = {
-      {"default", R"({"rope_type": "default"})"},
-      {"linear", R"({"type": "linear", "factor": 4.0})"},
-      {"llama3",
-       R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-                     "high_freq_factor": 4.0, "original_max_position_embeddings": 1024})"},
-      {"yarn", R"({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048})"},
-      {"yarn untruncated",
-       R"({"rope_type": "yarn", "factor": 4.0, "truncate": false, "beta_fast": 16.0,
-           "original_max_position_embeddings": 2048, "attention_factor": 1.5})"}};
-  return kScalings;
-}
-
-TEST(RopeTable, EqualsTransformers) {
-  const auto golden = engine::test::ReadGolden("tests/unit/graph/rope.golden");
-  ASSERT_EQ(golden.size(), Scalings().size());
-  for (size_t i = 0; i < golden.size(); ++i) {
-    const auto& [name, want] = golden[i];
-    ASSERT_EQ(name, Scalings()[i].first);
-    const auto table = MakeRopeTable(RopeOf(Scalings()[i].second));
-    ASSERT_TRUE(table.ok()) << table.status().ToString();
-    ASSERT_EQ(table->inv_freq.size() + 1, want.size());
-    EXPECT_NEAR(table->attention_factor, want[0], 1e-12) << name;
-    for (size_t j = 1; j < want.size(); ++j) {  // theirs are f32
-      EXPECT_NEAR(table->inv_freq[j - 1] / want[j], 1, 3e-7) << name << " " << j;
-    }
-  }
-}
-
-TEST(RopeTable, WrongScalingIsRefusedByKey) {
-  const auto message = [](const std::string& scaling) {
-    return MakeRopeTable(RopeOf(scaling)).status().message();
-  };
-  EXPECT_NE(message(R"({"rope_type": "linear"})").find("\"factor\" is missing"), std::string::npos);
-  EXPECT_NE(message(R"({"rope_type": "linear", "factor": -2})").find("above 0"), std::string::npos);
-  EXPECT_NE(message(R"({"rope_type": "yarn", "factor": 2, "mscale": 1})").find("mscale"),
-            std::string::npos);
-  EXPECT_NE(message("[]").find("must be a JSON object"), std::string::npos);
-}
-
-TEST(RopeTable, DynamicIsPlainUpToItsLimit) {
-  const auto table = MakeRopeTable(RopeOf(R"({"type": "dynamic", "factor": 2})"));
-  ASSERT_TRUE(table.ok());
-  EXPECT_EQ(table->position_limit, 8192);
-  EXPECT_EQ(table->inv_freq, MakeRopeTable(RopeOf(""))->inv_freq);
+  ExpectError("type \"spiral\" is not supported", Code::kUnimplemented);
 }
 
 }  // namespace

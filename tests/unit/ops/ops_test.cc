@@ -174,8 +174,9 @@ void CheckRope(uint32_t layout, int64_t rotary_dim) {
   graph::Node node{.op = graph::Op::kRope, .n_heads = 2};
   node.rope = {.layout = layout, .rotary_dim = rotary_dim, .max_positions = 64, .theta = 100};
   RopeAngles angles(node.rope, DType::kF64);
-  angles.Cover(3);
-  angles.Cover(7);  // growing keeps what was there
+  const std::vector<int32_t> few = {3}, one = {0, 1}, five = {0, 5};
+  angles.Cover(few, one, {});
+  angles.Cover(positions, five, {});  // growing keeps what was there
   Array x({kRows, 16}, 1), y = Array::Zeros({kRows, 16}), dy({kRows, 16}, 2), dx = y;
   CheckOp(
       {.inputs = {&x},
