@@ -16,6 +16,21 @@ const PackedTable& ActivePacked() noexcept {
   return portable::kPacked;
 }
 
+PackedDot ActiveDot() noexcept {
+#if defined(RETORT_KERNELS_X86)
+  const int level = retort_kernels_level();
+  if (level == RETORT_KERNELS_AVX512 && __builtin_cpu_supports("avx512vnni")) {
+    return avx512vnni::PackedDotGroups;
+  }
+  if (level >= RETORT_KERNELS_AVX2) return avx2::PackedDotGroups;
+#endif
+  return portable::PackedDotGroups;
+}
+
+bool RoundsX(const retort_packed_matrix& w) {
+  return w.type >= RETORT_PACKED_Q8_0 && w.type != RETORT_PACKED_NF4 && w.exact == 0;
+}
+
 PackedArgs ArgsOf(const retort_packed_matrix& w, const float* x, int64_t m, int64_t x_stride,
                   float* y, int64_t y_stride) {
   return {.w = ViewOf(w), .x = x, .y = y, .m = m, .x_stride = x_stride, .y_stride = y_stride};
@@ -34,8 +49,15 @@ void retort_packed_gemm_f32(const retort_packed_matrix* w, const float* x, int64
   if (m <= 0) return;
   PackedArgs a = ArgsOf(*w, x, m, OrElse(x_stride, w->cols), y, OrElse(y_stride, w->rows));
   a.bias = bias;
+  const int64_t work = m * w->rows * w->cols;
+  if (RoundsX(*w)) {
+    const PackedDot dot = ActiveDot();
+    Split((w->rows + kGroup - 1) / kGroup, 1, work, n_threads,
+          [&](int64_t begin, int64_t end) { dot(a, begin, end); });
+    return;
+  }
   auto* const kernel = ActivePacked().panel_outputs;
-  Split(w->rows, kGroup, m * w->rows * w->cols, n_threads,
+  Split(w->rows, kGroup, work, n_threads,
         [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
 }
 

@@ -35,17 +35,6 @@ struct Sums {
   bool add;                 // to y
 };
 
-static inline void PutSums(F16 sum, const Sums& to, float* y, int64_t at) {
-  const int64_t n = to.outputs - at;
-  if (n <= 0) return;
-  const auto put = [&](auto part) {
-    if (to.add) sum = LoadAt<F16>(y + at, part) + sum;
-    if (to.bias != nullptr) sum = sum + LoadAt<F16>(to.bias + at, part);
-    StoreAt<F16>(y + at, sum, part);
-  };
-  n >= 16 ? put(Full{}) : put(n);
-}
-
 template <int kRows>
 static inline void Tile(const float* x, const float* strip, int64_t terms, const Sums& to,
                         int64_t row) {
@@ -68,7 +57,9 @@ static inline void Tile(const float* x, const float* strip, int64_t terms, const
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kStripVectors; ++v) {
-      PutSums(acc[r][v], to, to.y + (row + r) * to.stride, 16 * v);
+      const int64_t n = to.outputs - 16 * v;
+      const float* const bias = to.bias != nullptr ? to.bias + 16 * v : nullptr;
+      if (n > 0) PutSums(acc[r][v], to.y + (row + r) * to.stride + 16 * v, n, to.add, bias);
     }
   }
 }

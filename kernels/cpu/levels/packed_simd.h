@@ -177,4 +177,14 @@ static inline F16 Lookup(F16 table, const Ints& at) {
 
 #endif
 
+// At most 16 sums of one row to y, which may hold sums of earlier columns; bias may be NULL.
+static inline void PutSums(F16 sum, float* y, int64_t n, bool add, const float* bias) {
+  const auto put = [&](auto part) {
+    if (add) sum = LoadAt<F16>(y, part) + sum;
+    if (bias != nullptr) sum = sum + LoadAt<F16>(bias, part);
+    StoreAt<F16>(y, sum, part);
+  };
+  n >= 16 ? put(Full{}) : put(n);
+}
+
 }  // namespace retort::kernels::RETORT_KERNELS_NS
