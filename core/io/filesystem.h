@@ -122,6 +122,9 @@ class MappedFile {
   ~MappedFile();
   std::string_view bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
+  // Gives the pages of a part of bytes() back to the system: they were read for good, and come
+  // from the file again if anybody looks.
+  void Release(std::string_view part) const;
 
  private:
   std::string path_;

@@ -70,6 +70,8 @@ class Gguf {
     return file_.bytes().substr(tensor.offset, tensor.bytes);
   }
   std::string_view file_bytes() const { return file_.bytes(); }
+  // See MappedFile.
+  void Release(std::string_view part) const { file_.Release(part); }
 
   // Readings; absent if the key is absent or of a type that can't be read so. Integers of any
   // width read as Int (unsigned above 2^63: absent), any number as Double.

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/io/filesystem.h"
@@ -43,6 +44,17 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
+}
+
+// To both sides up to the borders of the window that one page fault maps (64 KiB by default), so
+// that of readers of neighbouring parts the last one leaves nothing.
+void MappedFile::Release(std::string_view part) const {
+  if (part.empty()) return;
+  constexpr size_t kWindow = size_t{64} << 10;
+  const auto offset = static_cast<size_t>(part.data() - data_);
+  const size_t begin = offset / kWindow * kWindow;
+  const size_t end = std::min((offset + part.size() + kWindow - 1) / kWindow * kWindow, size_);
+  (void)::madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 }  // namespace retort::io

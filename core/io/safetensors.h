@@ -46,6 +46,10 @@ class Safetensors {
   std::span<const SafetensorsEntry> entries() const { return entries_; }  // sorted by name
   const SafetensorsEntry* Find(std::string_view name) const;              // NULL: none
   std::string_view bytes(const SafetensorsEntry& entry) const;            // entry of entries()
+  // `part` of bytes(entry); see MappedFile.
+  void Release(const SafetensorsEntry& entry, std::string_view part) const {
+    shards_[entry.shard].Release(part);
+  }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   std::vector<std::string> files() const;  // paths
 

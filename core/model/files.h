@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/layout.h"
 #include "core/model/source.h"
 
 namespace retort::model {
@@ -30,6 +31,9 @@ class SourceBase : public Source {
   const TensorInfo* Find(std::string_view name) const override;
   Status ReadRows(std::string_view name, int64_t row_begin, int64_t row_end,
                   const TensorView& out) const override;
+  Status ReadStored(std::string_view name, int64_t row_begin, int64_t row_end,
+                    void* out) const override;
+  void Release(std::string_view name, int64_t row_begin, int64_t row_end) const override;
   Result<std::string> Fingerprint() const override;
 
  protected:
@@ -38,11 +42,18 @@ class SourceBase : public Source {
   // `begin` and `end` are rows inside the tensor, `out` fits; finiteness is checked by the caller.
   virtual Status Read(const TensorInfo& tensor, int64_t begin, int64_t end,
                       const TensorView& out) const = 0;
+  // Rows in file order; only of tensors with a StoredType.
+  virtual void ReadBytes(const TensorInfo& tensor, int64_t begin, int64_t end, char* out) const = 0;
+  virtual void ReleaseBytes(const TensorInfo& tensor, int64_t begin, int64_t end) const = 0;
   virtual std::vector<std::string> files() const = 0;  // paths, sorted
 
   std::vector<TensorInfo> tensors_;  // sorted by name
 
  private:
+  Result<const TensorInfo*> FindRows(std::string_view name, int64_t begin, int64_t end) const;
+  Status NotFinite(const TensorInfo& tensor, int64_t element) const;
+  std::string Where(std::string_view tensor) const;  // for errors
+
   std::string path_;
   FolderTexts texts_;
   json::Document config_;
@@ -56,8 +67,8 @@ Result<std::unique_ptr<Source>> OpenGguf(const std::string& path);
 inline constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
 inline constexpr uint64_t kMaxTokenizerBytes = uint64_t{64} << 20;
 
-// Rows of the first dimension; a scalar is one row.
-inline int64_t RowCount(const std::vector<int64_t>& shape) { return shape.empty() ? 1 : shape[0]; }
+// Rows of a tensor seen as a matrix (core/model/layout.h); a scalar is one row.
+inline int64_t RowCount(const std::vector<int64_t>& shape) { return AsMatrix(shape).rows; }
 // "[49152, 576]"
 std::string ShapeText(const std::vector<int64_t>& shape);
 

@@ -4,6 +4,7 @@
 
 #include "core/io/gguf.h"
 #include "core/model/files.h"
+#include "core/model/gguf_layout.h"
 #include "core/model/gguf_view.h"
 
 namespace retort::model {
@@ -32,26 +33,60 @@ class GgufSource final : public SourceBase {
  protected:
   Status Read(const TensorInfo& info, int64_t begin, int64_t end,
               const TensorView& out) const override {
-    const size_t index = static_cast<size_t>(&info - tensors_.data());
-    const io::GgufTensor& tensor = gguf_.tensors()[order_[index]];
-    const int64_t rows = RowCount(tensor.shape);
+    const GgufPart& part = PartOf(info);
+    const io::GgufTensor& tensor = gguf_.tensors()[part.tensor];
+    const int64_t rows = RowCount(part.shape);
     if (begin == end || out.numel() == 0) return OkStatus();
     const int64_t row_size = out.numel() / (end - begin);
-    const auto row_bytes = static_cast<int64_t>(tensor.bytes) / rows;
+    const auto row_bytes = static_cast<int64_t>(info.bytes) / rows;
     const char* data = gguf_.bytes(tensor).data();
-    const int64_t heads = PermutedHeads(gguf_, info.name);
-    if (heads == 1) {
-      Dequantize(tensor.type, data + begin * row_bytes, out.numel(), out, 0);
-      return OkStatus();
+    if (part.heads == 0) {
+      Dequantize(tensor.type, data + (part.row_begin + begin) * row_bytes, out.numel(), out, 0);
+    } else {
+      for (int64_t row = begin; row < end; ++row) {
+        Dequantize(tensor.type, data + FileRow(part, row, rows) * row_bytes, row_size, out,
+                   (row - begin) * row_size);
+      }
     }
-    // One row at a time: HF row (head, half, j) is file row (head, j, half).
-    const int64_t head_rows = rows / heads, half_rows = head_rows / 2;
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t in_head = row % head_rows;
-      const int64_t from = row - in_head + in_head % half_rows * 2 + in_head / half_rows;
-      Dequantize(tensor.type, data + from * row_bytes, row_size, out, (row - begin) * row_size);
-    }
+    if (part.minus != 0) Subtract(part.minus, out);
     return OkStatus();
+  }
+
+  std::optional<DType> StoredType(const TensorInfo& info) const override {
+    const GgufPart& part = PartOf(info);
+    if (part.minus != 0) return std::nullopt;
+    return TypeOf(gguf_.tensors()[part.tensor].type);
+  }
+
+  void ReadBytes(const TensorInfo& info, int64_t begin, int64_t end, char* out) const override {
+    const GgufPart& part = PartOf(info);
+    const int64_t rows = RowCount(part.shape);
+    const size_t each = rows == 0 ? 0 : info.bytes / static_cast<uint64_t>(rows);
+    const char* data = gguf_.bytes(gguf_.tensors()[part.tensor]).data();
+    if (part.heads == 0) {
+      const char* from = data + static_cast<size_t>(part.row_begin + begin) * each;
+      std::copy_n(from, static_cast<size_t>(end - begin) * each, out);
+      return;
+    }
+    for (int64_t row = begin; row < end; ++row, out += each) {
+      std::copy_n(data + static_cast<size_t>(FileRow(part, row, rows)) * each, each, out);
+    }
+  }
+
+  // Of permuted rows the whole heads: neighbours come from the file again.
+  void ReleaseBytes(const TensorInfo& info, int64_t begin, int64_t end) const override {
+    const GgufPart& part = PartOf(info);
+    const int64_t rows = RowCount(part.shape);
+    if (rows == 0) return;
+    if (part.heads != 0) {
+      const int64_t head_rows = rows / part.heads;
+      begin = begin / head_rows * head_rows;
+      end = std::min((end + head_rows - 1) / head_rows * head_rows, rows);
+    }
+    const size_t each = info.bytes / static_cast<uint64_t>(rows);
+    gguf_.Release(gguf_.bytes(gguf_.tensors()[part.tensor])
+                      .substr(static_cast<size_t>(part.row_begin + begin) * each,
+                              static_cast<size_t>(end - begin) * each));
   }
 
   std::vector<std::string> files() const override { return {path()}; }
@@ -61,30 +96,45 @@ class GgufSource final : public SourceBase {
       : SourceBase(path, std::move(texts), std::move(config)), gguf_(std::move(gguf)) {}
 
   Status CollectTensors() {
-    std::vector<std::pair<std::string, size_t>> names;
-    for (size_t i = 0; i < gguf_.tensors().size(); ++i) {
-      const std::string_view name = gguf_.tensors()[i].name;
-      if (name != "rope_freqs.weight") names.emplace_back(HfName(name), i);  // is in the config
-    }
-    std::sort(names.begin(), names.end());
-    for (auto& [name, i] : names) {
-      const io::GgufTensor& tensor = gguf_.tensors()[i];
-      if (!tensors_.empty() && tensors_.back().name == name) {
-        return DataLoss(path() + ": tensor \"" + name + "\" is there under two names");
-      }
-      const int64_t heads = PermutedHeads(gguf_, name), rows = RowCount(tensor.shape);
-      if (heads != 1 && (heads < 1 || rows % (heads * 2) != 0)) {
-        return DataLoss(path() + ": tensor \"" + std::string(tensor.name) + "\" has " +
-                        std::to_string(rows) + " rows, not an even number for each of " +
-                        std::to_string(heads) + " heads");
-      }
-      tensors_.push_back({.name = name,
-                          .shape = tensor.shape,
+    RETORT_ASSIGN_OR_RETURN(const GgufArch* arch, GgufArchOf(gguf_));
+    RETORT_ASSIGN_OR_RETURN(parts_, GgufParts(gguf_, *arch));
+    for (const GgufPart& part : parts_) {
+      const io::GgufTensor& tensor = gguf_.tensors()[part.tensor];
+      const bool slice = part.shape.size() < tensor.shape.size();  // of stacked experts
+      const uint64_t share =
+          slice ? static_cast<uint64_t>(std::max<int64_t>(tensor.shape[0], 1)) : 1;
+      tensors_.push_back({.name = part.name,
+                          .shape = part.shape,
                           .storage = io::GgmlTypeName(static_cast<uint32_t>(tensor.type)),
-                          .bytes = tensor.bytes});
-      order_.push_back(i);
+                          .bytes = tensor.bytes / share});
     }
     return OkStatus();
+  }
+
+  const GgufPart& PartOf(const TensorInfo& info) const {
+    return parts_[static_cast<size_t>(&info - tensors_.data())];
+  }
+
+  static std::optional<DType> TypeOf(io::GgmlType type) {
+    switch (type) {
+      case io::GgmlType::kF32: return DType::kF32;
+      case io::GgmlType::kF16: return DType::kF16;
+      case io::GgmlType::kBF16: return DType::kBF16;
+      case io::GgmlType::kQ8_0: return DType::kQ8_0;
+      case io::GgmlType::kQ4_0: return DType::kQ4_0;
+      case io::GgmlType::kQ4_1: return DType::kQ4_1;
+      case io::GgmlType::kQ4_K: return DType::kQ4_K;
+      case io::GgmlType::kQ6_K: return DType::kQ6_K;
+    }
+    return std::nullopt;
+  }
+
+  static void Subtract(float minus, const TensorView& out) {
+    const auto less = [minus]<class T>(T* data, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) data[i] -= static_cast<T>(minus);
+    };
+    out.dtype == DType::kF32 ? less(out.as<float>(), out.numel())
+                             : less(out.as<double>(), out.numel());
   }
 
   // `n` weights to element `at` of `out`; f64 goes through a small f32 buffer of whole blocks.
@@ -102,7 +152,7 @@ class GgufSource final : public SourceBase {
   }
 
   io::Gguf gguf_;
-  std::vector<size_t> order_;  // of tensors_: index in the file
+  std::vector<GgufPart> parts_;  // of tensors_
 };
 
 }  // namespace

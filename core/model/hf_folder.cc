@@ -33,12 +33,24 @@ class HfFolder final : public SourceBase {
  protected:
   Status Read(const TensorInfo& tensor, int64_t begin, int64_t end,
               const TensorView& out) const override {
-    const io::SafetensorsEntry& entry = *weights_.Find(tensor.name);
-    const std::string_view bytes = weights_.bytes(entry);
-    const int64_t rows = RowCount(tensor.shape);
-    const uint64_t row_bytes = rows == 0 ? 0 : bytes.size() / static_cast<uint64_t>(rows);
-    return io::CastFloats(entry.dtype, bytes.data() + static_cast<uint64_t>(begin) * row_bytes,
+    return io::CastFloats(tensor.storage, RowBytes(tensor, begin, end).data(),
                           begin == end ? 0 : out.numel(), out.dtype, out.data);
+  }
+
+  std::optional<DType> StoredType(const TensorInfo& tensor) const override {
+    if (tensor.storage == "F32") return DType::kF32;
+    if (tensor.storage == "F16") return DType::kF16;
+    if (tensor.storage == "BF16") return DType::kBF16;
+    return std::nullopt;
+  }
+
+  void ReadBytes(const TensorInfo& tensor, int64_t begin, int64_t end, char* out) const override {
+    const std::string_view rows = RowBytes(tensor, begin, end);
+    std::copy(rows.begin(), rows.end(), out);
+  }
+
+  void ReleaseBytes(const TensorInfo& tensor, int64_t begin, int64_t end) const override {
+    weights_.Release(*weights_.Find(tensor.name), RowBytes(tensor, begin, end));
   }
 
   std::vector<std::string> files() const override {
@@ -53,6 +65,14 @@ class HfFolder final : public SourceBase {
   }
 
  private:
+  std::string_view RowBytes(const TensorInfo& tensor, int64_t begin, int64_t end) const {
+    const std::string_view bytes = weights_.bytes(*weights_.Find(tensor.name));
+    const int64_t rows = RowCount(tensor.shape);
+    const uint64_t each = rows == 0 ? 0 : bytes.size() / static_cast<uint64_t>(rows);
+    return bytes.substr(static_cast<uint64_t>(begin) * each,
+                        static_cast<uint64_t>(end - begin) * each);
+  }
+
   io::Safetensors weights_;
 };
 

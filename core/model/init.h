@@ -4,10 +4,14 @@
 
 #include <cstdint>
 
+#include "core/base/status.h"
+#include "core/base/tensor.h"
 #include "core/graph/graph.h"
 
 namespace retort::model {
 
-void InitParam(const graph::Param& param, uint64_t seed, float* out);
+// `view`: of the param in a store; rounded to its type. A param's numbers depend on (seed, its
+// name) alone.
+Status InitParam(const graph::Param& param, uint64_t seed, const TensorView& view);
 
 }  // namespace retort::model

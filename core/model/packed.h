@@ -3,7 +3,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cassert>
 #include <cstdint>
 #include <span>
@@ -52,13 +51,15 @@ inline int64_t MatrixBytes(DType dtype, int64_t rows, int64_t cols) {
   return (bytes + kStoreAlignment - 1) / kStoreAlignment * kStoreAlignment;
 }
 
-// Matrix `index` of a param (of experts: the expert).
-inline retort_packed_matrix PackedMatrix(const TensorView& w, int64_t index = 0) {
+// Matrix `index` of a param (of experts: the expert). `exact`: products never round the other
+// operand to int8, as training through frozen weights wants it.
+inline retort_packed_matrix PackedMatrix(const TensorView& w, int64_t index = 0,
+                                         bool exact = false) {
   assert(PackedType(w.dtype) >= 0 && (IsBlockType(w.dtype) || w.contiguous()));
   const Matrices m = MatricesOf({w.shape.data(), static_cast<size_t>(w.ndim)});
   const auto* data = static_cast<const unsigned char*>(w.data);
   return {.type = PackedType(w.dtype),
-          .reserved = 0,
+          .exact = exact ? 1 : 0,
           .rows = m.rows,
           .cols = m.cols,
           .data = data + index * MatrixBytes(w.dtype, m.rows, m.cols)};

@@ -12,11 +12,14 @@
 #include "core/base/rng.h"
 #include "core/base/threads.h"
 #include "core/model/init.h"
+#include "core/model/packed.h"
+#include "core/model/row_writer.h"
 
 namespace retort::model {
 namespace {
 
-constexpr int64_t kAlignment = 64;
+// Bytes per weight that stay above those of any type, with the padding of matrices of few rows.
+constexpr int64_t kWidest = 64 * 4;
 
 Status CheckStore(const graph::Graph& graph, const ParamStore& store) {
   if (store.size() == graph.params.size()) return OkStatus();
@@ -25,18 +28,26 @@ Status CheckStore(const graph::Graph& graph, const ParamStore& store) {
 
 }  // namespace
 
-Result<ParamStore> ParamStore::Allocate(const graph::Graph& graph) {
+Result<ParamStore> ParamStore::Allocate(const graph::Graph& graph, std::span<const DType> dtypes) {
+  if (!dtypes.empty() && dtypes.size() != graph.params.size()) {
+    return Internal("the types of weights are those of another graph");
+  }
+  const auto type_of = [&](size_t i) { return dtypes.empty() ? DType::kF32 : dtypes[i]; };
   std::vector<int64_t> offsets;
   int64_t total = 0;
-  for (const graph::Param& param : graph.params) {
-    int64_t n = 0, bytes = 0;
-    const bool fits = CheckedNumel(param.shape, &n) &&
-                      CheckedMul(n, static_cast<int64_t>(sizeof(float)), &bytes) &&
-                      CheckedAdd(bytes, kAlignment - 1, &bytes);
+  for (size_t i = 0; i < graph.params.size(); ++i) {
+    const graph::Param& param = graph.params[i];
     offsets.push_back(total);
-    if (!fits || !CheckedAdd(total, bytes / kAlignment * kAlignment, &total)) {
-      return OutOfRange("param \"" + param.name + "\": the model's size overflows");
+    int64_t n = 0, widest = 0;  // no type takes more than f32 and the padding of few rows
+    const bool fits = CheckedNumel(param.shape, &n) && CheckedMul(n, kWidest, &widest) &&
+                      CheckedAdd(widest, total, &widest);
+    if (!fits) return OutOfRange("param \"" + param.name + "\": the model's size overflows");
+    const int64_t bytes = StoredBytes(type_of(i), param.shape);
+    if (bytes < 0) {
+      return Internal("param \"" + param.name + "\": its rows can't be " +
+                      std::string(DTypeName(type_of(i))));
     }
+    total += (bytes + kStoreAlignment - 1) / kStoreAlignment * kStoreAlignment;
   }
   ParamStore store;
   if (total > 0) {
@@ -44,7 +55,8 @@ Result<ParamStore> ParamStore::Allocate(const graph::Graph& graph) {
                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
       return ResourceExhausted("no memory for " + std::to_string(total) + " bytes of weights (" +
-                               std::to_string(graph.params.size()) + " params, f32)");
+                               std::to_string(graph.params.size()) + " params)" +
+                               (dtypes.empty() ? "" : "; a narrower storage takes less"));
     }
     (void)::madvise(memory, static_cast<size_t>(total), MADV_HUGEPAGE);  // a wish
     store.memory_ = memory;
@@ -52,7 +64,7 @@ Result<ParamStore> ParamStore::Allocate(const graph::Graph& graph) {
   }
   for (size_t i = 0; i < graph.params.size(); ++i) {
     store.views_.push_back(TensorView::Contiguous(static_cast<char*>(store.memory_) + offsets[i],
-                                                  DType::kF32, graph.params[i].shape));
+                                                  type_of(i), graph.params[i].shape));
   }
   return store;
 }
@@ -73,9 +85,11 @@ ParamStore::~ParamStore() {
   if (memory_ != nullptr) ::munmap(memory_, static_cast<size_t>(bytes_));
 }
 
+namespace {
+
 // Box-Muller over pairs: element i of the param takes half i%2 of pair i/2, so that the numbers
 // don't depend on how the work is split.
-void InitParam(const graph::Param& param, uint64_t seed, float* out) {
+void Fill(const graph::Param& param, uint64_t seed, float* out) {
   const int64_t n = param.numel();
   const auto value = static_cast<float>(param.init_value);
   if (param.init != RETORT_INIT_NORMAL) return void(std::fill(out, out + n, value));
@@ -87,15 +101,38 @@ void InitParam(const graph::Param& param, uint64_t seed, float* out) {
   }
 }
 
+}  // namespace
+
+Status InitParam(const graph::Param& param, uint64_t seed, const TensorView& view) {
+  if (view.dtype == DType::kF32) {
+    Fill(param, seed, view.as<float>());
+    return OkStatus();
+  }
+  std::vector<float> values(static_cast<size_t>(param.numel()));
+  Fill(param, seed, values.data());
+  RowWriter writer(view);
+  writer.Stage();
+  for (int64_t begin = 0; begin < view.rows();) {
+    const int64_t end = writer.SliceEnd(begin, view.rows());
+    RETORT_RETURN_IF_ERROR(writer.WriteF32(begin, end, values.data() + begin * view.cols(),
+                                           "param \"" + param.name + "\""));
+    begin = end;
+  }
+  writer.Unstage();
+  return OkStatus();
+}
+
 Status InitParams(const graph::Graph& graph, uint64_t seed, const ParamStore& store,
                   int32_t n_threads) {
   RETORT_RETURN_IF_ERROR(CheckStore(graph, store));
+  std::vector<Status> results(graph.params.size());
   ParallelFor(static_cast<int64_t>(graph.params.size()), n_threads,
               [&](int64_t begin, int64_t end) {
                 for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-                  InitParam(graph.params[i], seed, store.data(i));
+                  results[i] = InitParam(graph.params[i], seed, store.view(i));
                 }
               });
+  for (const Status& status : results) RETORT_RETURN_IF_ERROR(status);
   return OkStatus();
 }
 

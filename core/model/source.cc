@@ -3,37 +3,25 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <optional>
 
 #include "core/io/filesystem.h"
 #include "core/model/files.h"
+#include "core/model/row_writer.h"
 
 namespace retort::model {
 namespace {
 
-// Index of the first non-finite element; n: all are finite. The inner loop has a fixed length and
-// no branch, so that the compiler makes vectors of it.
-template <class T, class Bits, Bits kExponent>
-int64_t FirstNonFinite(const T* data, int64_t n) {
-  constexpr int64_t kChunk = 1024;
-  const auto finite = [data](int64_t i) {
-    return (std::bit_cast<Bits>(data[i]) & kExponent) != kExponent;
-  };
-  int64_t i = 0;
-  for (; i + kChunk <= n; i += kChunk) {
-    bool all = true;
-    for (int64_t j = 0; j < kChunk; ++j) all &= finite(i + j);
-    if (!all) break;
-  }
-  while (i < n && finite(i)) ++i;
-  return i;
-}
+constexpr uint64_t kExponent64 = 0x7ff0000000000000;
 
+// Index of the first element that is not finite; numel: all are.
 int64_t FirstNonFinite(const TensorView& view) {
-  if (view.dtype == DType::kF32) {
-    return FirstNonFinite<float, uint32_t, 0x7f800000>(view.as<float>(), view.numel());
-  }
-  return FirstNonFinite<double, uint64_t, 0x7ff0000000000000>(view.as<double>(), view.numel());
+  if (view.dtype == DType::kF32) return FirstNonFiniteStored(DType::kF32, view.data, view.numel());
+  const double* values = view.as<double>();
+  const double* bad = std::find_if(values, values + view.numel(), [](double value) {
+    return (std::bit_cast<uint64_t>(value) & kExponent64) == kExponent64;
+  });
+  return bad - values;
 }
 
 bool LooksLikeGguf(const std::string& path) {
@@ -65,29 +53,57 @@ const TensorInfo* SourceBase::Find(std::string_view name) const {
   return it != tensors_.end() && it->name == name ? &*it : nullptr;
 }
 
+Result<const TensorInfo*> SourceBase::FindRows(std::string_view name, int64_t begin,
+                                               int64_t end) const {
+  const TensorInfo* tensor = Find(name);
+  if (tensor == nullptr) return NotFound(Where(name) + " is not there");
+  const int64_t rows = RowCount(tensor->shape);
+  if (begin >= 0 && begin <= end && end <= rows) return tensor;
+  return OutOfRange(Where(name) + ": rows " + std::to_string(begin) + " to " + std::to_string(end) +
+                    " of " + std::to_string(rows));
+}
+
+Status SourceBase::NotFinite(const TensorInfo& tensor, int64_t element) const {
+  return DataLoss(Where(tensor.name) + ": not a finite number at element " +
+                  std::to_string(element) + " of shape " + ShapeText(tensor.shape) +
+                  " (a damaged or diverged model)");
+}
+
 Status SourceBase::ReadRows(std::string_view name, int64_t row_begin, int64_t row_end,
                             const TensorView& out) const {
-  const TensorInfo* tensor = Find(name);
-  const std::string where = path_ + ": tensor \"" + std::string(name) + "\"";
-  if (tensor == nullptr) return NotFound(where + " is not there");
-  const int64_t rows = RowCount(tensor->shape);
-  if (row_begin < 0 || row_end < row_begin || row_end > rows) {
-    return OutOfRange(where + ": rows " + std::to_string(row_begin) + " to " +
-                      std::to_string(row_end) + " of " + std::to_string(rows));
-  }
-  int64_t row_size = 1;
-  for (size_t d = 1; d < tensor->shape.size(); ++d) row_size *= tensor->shape[d];
+  RETORT_ASSIGN_OR_RETURN(const TensorInfo* tensor, FindRows(name, row_begin, row_end));
+  const int64_t cols = AsMatrix(tensor->shape).cols;
   const bool floats = out.dtype == DType::kF32 || out.dtype == DType::kF64;
-  if (!floats || !out.contiguous() || out.numel() != (row_end - row_begin) * row_size) {
-    return InvalidArgument(where + ": the destination must be f32 or f64, contiguous, and hold " +
-                           std::to_string((row_end - row_begin) * row_size) + " elements");
+  if (!floats || !out.contiguous() || out.numel() != (row_end - row_begin) * cols) {
+    return InvalidArgument(Where(name) +
+                           ": the destination must be f32 or f64, contiguous, and hold " +
+                           std::to_string((row_end - row_begin) * cols) + " elements");
   }
-  if (Status s = Read(*tensor, row_begin, row_end, out); !s.ok()) return s.WithContext(where);
+  if (Status s = Read(*tensor, row_begin, row_end, out); !s.ok()) return s.WithContext(Where(name));
   const int64_t bad = FirstNonFinite(out);
-  if (bad == out.numel()) return OkStatus();
-  return DataLoss(where + ": not a finite number at element " +
-                  std::to_string(row_begin * row_size + bad) + " of shape " +
-                  ShapeText(tensor->shape) + " (a damaged or diverged model)");
+  return bad == out.numel() ? OkStatus() : NotFinite(*tensor, row_begin * cols + bad);
+}
+
+Status SourceBase::ReadStored(std::string_view name, int64_t row_begin, int64_t row_end,
+                              void* out) const {
+  RETORT_ASSIGN_OR_RETURN(const TensorInfo* tensor, FindRows(name, row_begin, row_end));
+  const std::optional<DType> dtype = StoredType(*tensor);
+  if (!dtype) {
+    return Unimplemented(Where(name) + ": " + tensor->storage + " can't be kept as it is stored");
+  }
+  ReadBytes(*tensor, row_begin, row_end, static_cast<char*>(out));
+  const int64_t cols = AsMatrix(tensor->shape).cols, n = (row_end - row_begin) * cols;
+  const int64_t bad = FirstNonFiniteStored(*dtype, out, n);
+  return bad == n ? OkStatus() : NotFinite(*tensor, row_begin * cols + bad);
+}
+
+void SourceBase::Release(std::string_view name, int64_t row_begin, int64_t row_end) const {
+  const Result<const TensorInfo*> tensor = FindRows(name, row_begin, row_end);
+  if (tensor.ok()) ReleaseBytes(**tensor, row_begin, row_end);
+}
+
+std::string SourceBase::Where(std::string_view tensor) const {
+  return path_ + ": tensor \"" + std::string(tensor) + "\"";
 }
 
 Result<std::string> SourceBase::Fingerprint() const {

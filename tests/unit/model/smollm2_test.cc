@@ -3,8 +3,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <sstream>
+
 #include "core/json/json.h"
 #include "core/model/params.h"
+#include "tests/unit/io/temp_folder.h"
 #include "tests/unit/model/tensor_graph.h"
 
 namespace retort::model {
@@ -103,6 +112,73 @@ TEST_F(SmolLm2, LoadsWhole) {
   for (const graph::Param& param : graph.params) n += param.numel();
   EXPECT_EQ(n, 134'515'008);
 }
+
+// Packed as the file has them, q's and k's rows in HF's order, the weights are those that the
+// file's blocks stand for (io::Dequantize, which other tests compare with Python's gguf), to the
+// bit.
+TEST_F(SmolLm2, PackedWeightsAreTheFilesToTheBit) {
+  const graph::Graph graph = TensorGraph(*source_);
+  const StoragePlan plan = PlanStorage(graph, {.storage = Storage::kAuto}, source_.get());
+  const ParamStore store = ParamStore::Allocate(graph, plan.dtypes).value();
+  ASSERT_TRUE(LoadParams(*source_, graph, store, 2).ok());
+  EXPECT_THAT(plan.notes, ::testing::IsEmpty());
+  uint64_t in_file = 0;
+  for (const TensorInfo& tensor : source_->tensors()) in_file += tensor.bytes;
+  EXPECT_GE(store.bytes(), static_cast<int64_t>(in_file));
+  EXPECT_LE(store.bytes(), static_cast<int64_t>(in_file) + 64 * 272);
+  std::vector<float> stored, expected;
+  for (size_t p = 0; p < graph.params.size(); ++p) {
+    const TensorView& view = store.view(p);
+    if (view.ndim < 2) continue;
+    EXPECT_TRUE(IsBlockType(view.dtype)) << graph.params[p].name;
+    stored.resize(static_cast<size_t>(view.numel()));
+    expected.resize(stored.size());
+    DequantizeRows(view, 0, view.shape[0], stored.data());
+    ASSERT_TRUE(
+        source_
+            ->ReadRows(graph.params[p].name, 0, view.shape[0],
+                       TensorView::Contiguous(expected.data(), DType::kF32, graph.params[p].shape))
+            .ok());
+    ASSERT_EQ(stored, expected) << graph.params[p].name << " " << DTypeName(view.dtype);
+  }
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+struct LoadPeak {
+  int64_t weights = 0, greatest = 0, grown = 0;  // bytes
+};
+
+// What a fresh process needed for loading.
+LoadPeak MeasurePeak(const std::string& storage) {
+  const io::TempFolder dir;
+  const std::string out = dir / "out";
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT, 0600);
+  std::string arguments[] = {RETORT_LOAD_PEAK, RETORT_SMOLLM2_GGUF, storage};
+  char* argv[] = {arguments[0].data(), arguments[1].data(), arguments[2].data(), nullptr};
+  pid_t pid = 0;
+  EXPECT_EQ(::posix_spawn(&pid, argv[0], &actions, nullptr, argv, environ), 0);
+  posix_spawn_file_actions_destroy(&actions);
+  int status = -1;
+  EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(status, 0);
+  LoadPeak peak;
+  std::istringstream(io::ReadAll(out)) >> peak.weights >> peak.greatest >> peak.grown;
+  return peak;
+}
+
+TEST_F(SmolLm2, LoadingNeedsTheWeightsAndAtMostOneTensor) {
+  for (const char* storage : {"auto", "f32", "bf16", "q8_0", "nf4"}) {
+    const LoadPeak peak = MeasurePeak(storage);
+    std::printf("%s: weights %.1f MB, greatest %.1f MB, grown by %.1f MB\n", storage,
+                static_cast<double>(peak.weights) / 1e6, static_cast<double>(peak.greatest) / 1e6,
+                static_cast<double>(peak.grown) / 1e6);
+    EXPECT_GE(peak.grown, peak.weights * 9 / 10);
+    EXPECT_LE(peak.grown, peak.weights + peak.greatest) << storage;
+  }
+}
+#endif
 
 }  // namespace
 }  // namespace retort::model

@@ -7,6 +7,7 @@
 
 #include "core/graph/graph.h"
 #include "core/model/source.h"
+#include "retort/abi/draft/optimizer.h"
 
 namespace retort::model {
 
@@ -27,11 +28,12 @@ inline graph::Graph MakeGraph(std::vector<graph::Param> params) {
   return graph;
 }
 
-// One param for each tensor of a model.
+// One param for each tensor of a model; those of two dimensions are matrices.
 inline graph::Graph TensorGraph(const Source& source) {
   std::vector<graph::Param> params;
   for (const TensorInfo& tensor : source.tensors()) {
     params.push_back(MakeParam(tensor.name, tensor.shape));
+    params.back().roles = tensor.shape.size() > 1 ? RETORT_ROLE_MATRIX : RETORT_ROLE_NORM;
   }
   return MakeGraph(std::move(params));
 }
