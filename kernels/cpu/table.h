@@ -13,6 +13,7 @@
 #include "retort/kernels/attention_train.h"
 #include "retort/kernels/distill.h"
 #include "retort/kernels/gemm.h"
+#include "retort/kernels/kv_attention.h"
 #include "retort/kernels/norm.h"
 #include "retort/kernels/optimizer.h"
 #include "retort/kernels/rope.h"
@@ -26,6 +27,8 @@ constexpr int64_t kSquaresBlock = 4096;
 // Virtual query rows (query row x head of the group) of one attention task; keys of one tile.
 constexpr int64_t kAttentionRows = 16;
 constexpr int64_t kAttentionKeys = 64;
+// Virtual rows of one task of attention over a blocked cache.
+constexpr int64_t kKvRows = 16;
 // Query rows and keys of a block of training attention; query heads that share its tiles.
 constexpr int64_t kTrainBlock = 48;
 constexpr int64_t kTrainHeads = 4;
@@ -172,11 +175,30 @@ struct Table {
   void (*train_attention_dkv)(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
 };
 
+struct KvArgs {
+  retort_kv_attention_shape shape = {};
+  retort_kv_cache cache = {};
+  const retort_kv_sequence* sequences = nullptr;
+  int64_t n_sequences = 0;
+  const float* q = nullptr;
+  float* out = nullptr;
+  const float* k = nullptr;  // to be appended
+  const float* v = nullptr;
+  int64_t q_stride = 0, out_stride = 0, k_stride = 0, v_stride = 0;
+};
+// Virtual rows (query row x head of the group) of one kv head: [begin, end) of one sequence, or all
+// of several whose tables begin alike. `row`: the first query row of sequence `first` in the call.
+struct KvTask {
+  int64_t kv_head = 0, first = 0, n_sequences = 1, begin = 0, end = 0, row = 0;
+};
+
 struct Tables {
   Table<float> f32;
   // One block of kAttentionRows virtual rows of one kv head.
   void (*attention_block)(const retort_attention_shape&, const retort_attention_sequence_f32&,
                           int64_t kv_head, int64_t block);
+  void (*kv_attention)(const KvArgs&, const KvTask&);
+  void (*kv_append)(const KvArgs&, int64_t begin, int64_t end);  // rows of the call
 };
 
 namespace portable {

@@ -7,6 +7,7 @@
 // A gradient's terms are added in one order (keys rising for dq; head chunk, query block, head
 // for dk and dv), whichever kind of task adds them: both kinds give equal bits.
 // SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/levels/outer_pack.h"
 #include "kernels/cpu/levels/outer_tile.h"
 
 namespace retort::kernels::RETORT_KERNELS_NS {

@@ -84,6 +84,8 @@ struct TrainAttention {
 
 void AttentionBlock(const retort_attention_shape& shape, const retort_attention_sequence_f32& seq,
                     int64_t kv_head, int64_t block);
+void KvAttention(const KvArgs& args, const KvTask& task);
+void KvAppend(const KvArgs& args, int64_t begin, int64_t end);
 
 }  // namespace retort::kernels::RETORT_KERNELS_NS
 

@@ -40,7 +40,10 @@ static constexpr Table<ScalarOf<V>> MakeTable() {
   };
 }
 
-extern constexpr Tables kTables = {.f32 = MakeTable<F16>(), .attention_block = AttentionBlock};
+extern constexpr Tables kTables = {.f32 = MakeTable<F16>(),
+                                   .attention_block = AttentionBlock,
+                                   .kv_attention = KvAttention,
+                                   .kv_append = KvAppend};
 #if RETORT_KERNELS_LEVEL == 0
 extern constexpr Table<double> kTableF64 = MakeTable<D16>();
 #endif
