@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/engine/compute_type.h"
 #include "core/ops/ops.h"
 
 namespace retort::engine {
@@ -31,7 +32,11 @@ void CustomOps::Tensors::Resize(size_t n) {
 
 CustomOps::CustomOps(const graph::Graph& graph, const Plan& plan,
                      std::span<const TensorView> params, int n_threads)
-    : graph_(graph), plan_(plan), params_(params), n_threads_(n_threads) {
+    : graph_(graph),
+      plan_(plan),
+      params_(params),
+      dtype_(ComputeType(params)),
+      n_threads_(n_threads) {
   for (const graph::Node& node : graph.nodes) {
     if (node.op != graph::Op::kCustom) continue;
     const CustomPlan& custom = PlanOf(node);

@@ -51,7 +51,7 @@ class CustomOps {
   const CustomPlan& PlanOf(const graph::Node& node) const {
     return plan_.customs[static_cast<size_t>(node.custom)];
   }
-  DType dtype() const { return params_[0].dtype; }
+  DType dtype() const { return dtype_; }
   void* Address(const Frame& frame, BufferId id) const;
   void SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id);
   void SetInputs(size_t node, const Frame& frame, uint64_t readable);
@@ -69,6 +69,7 @@ class CustomOps {
   const graph::Graph& graph_;
   const Plan& plan_;
   std::span<const TensorView> params_;
+  const DType dtype_;
   const int n_threads_;
   PluginCall call_{"custom op"};
   Tensors in_, out_, saved_, state_, d_out_, d_in_;

@@ -55,9 +55,9 @@ struct SamplingParams {
   double frequency_penalty = 0;   // and this for every time that it stands there
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // added to logits of ids, first of all
   int32_t max_tokens = 256;
-  int32_t min_tokens = 0;         // stop ids are not sampled before
-  std::vector<int32_t> stop_ids;  // end a sample; kept as its last id, not in its text
-  std::vector<std::string> stop;  // end a sample; cut from the text (ids keep what was sampled)
+  int32_t min_tokens = 0;              // stop ids are not sampled before
+  std::vector<int32_t> stop_ids = {};  // end a sample; kept as its last id, not in its text
+  std::vector<std::string> stop = {};  // likewise; cut from the text (ids keep what was sampled)
   uint64_t seed = 0;
 };
 
@@ -89,10 +89,11 @@ struct GenerateOptions {
   int32_t prefill_chunk = 512;   // prompt tokens a pass, and between two decode steps
   int32_t adapter = -1;          // of graph().adapters; -1: the base alone
   const text::Tokenizer* tokenizer = nullptr;  // for text and stop strings; may be NULL
-  // Called from the calling thread. `on_done` in order of completion, once per (uid, index).
-  std::function<void(const Completion&)> on_done;
-  std::function<void(uint64_t uid, int32_t index, std::string_view text)> on_text;  // whole UTF-8
-  std::function<void(int64_t tokens_so_far)> on_progress;
+  // Called from the calling thread. `on_done` in order of completion, once per (uid, index);
+  // `on_text` with whole characters.
+  std::function<void(const Completion&)> on_done = {};
+  std::function<void(uint64_t uid, int32_t index, std::string_view text)> on_text = {};
+  std::function<void(int64_t tokens_so_far)> on_progress = {};
   const Cancel* cancel = nullptr;
 };
 struct GenerateStats {
@@ -197,6 +198,7 @@ class Model {
   // The weights under their param names (graph().params order); writable, live.
   virtual std::vector<StateTensor> Params() = 0;
   virtual int64_t weight_bytes() const = 0;
+  virtual const model::StorageReport& storage() const = 0;  // in which types they are kept
 };
 
 struct EngineOptions {

@@ -28,7 +28,7 @@ int64_t HeadChunkRows(int64_t rows, int64_t vocab, DType dtype, int64_t wanted) 
 }
 
 void Head::Logits(const TensorView& hidden, const TensorView& out) const {
-  ops::LinearForward(hidden, weight_, nullptr, out, n_threads_);
+  ops::LinearForward(hidden, weight_, nullptr, out, n_threads_, exact_);
   if (graph_.logit_scale != 1) ops::ScaleForward(out, graph_.logit_scale, out, n_threads_);
   if (graph_.logit_soft_cap <= 0) return;
   ops::ByType(out, [&](auto zero) {
@@ -53,7 +53,7 @@ void Head::Backward(const TensorView& d_logits, const TensorView* logits, const 
   if (graph_.logit_scale != 1) {
     ops::ScaleForward(d_logits, graph_.logit_scale, d_logits, n_threads_);
   }
-  ops::LinearBackwardInput(d_logits, weight_, d_hidden, /*accumulate=*/false);
+  ops::LinearBackwardInput(d_logits, weight_, d_hidden, /*accumulate=*/false, n_threads_);
   if (!grads.Wanted(graph_.head)) return;
   const bool accumulate = grads.MustAccumulate(graph_.head);
   ops::LinearBackwardWeight(d_logits, hidden, grads.view(graph_.head), accumulate);

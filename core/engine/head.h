@@ -19,8 +19,13 @@ int64_t HeadChunkRows(int64_t rows, int64_t vocab, DType dtype, int64_t wanted);
 
 class Head {
  public:
-  Head(const graph::Graph& graph, std::span<const TensorView> params, int n_threads)
-      : graph_(graph), weight_(params[static_cast<size_t>(graph.head)]), n_threads_(n_threads) {}
+  // `exact`: logits never come from rounded rows, of whatever type the weights are (training).
+  Head(const graph::Graph& graph, std::span<const TensorView> params, int n_threads,
+       bool exact = false)
+      : graph_(graph),
+        weight_(params[static_cast<size_t>(graph.head)]),
+        n_threads_(n_threads),
+        exact_(exact) {}
 
   // out = soft_cap(logit_scale * hidden W^T).
   void Logits(const TensorView& hidden_RD, const TensorView& out_RV) const;
@@ -35,6 +40,7 @@ class Head {
   const graph::Graph& graph_;
   TensorView weight_;
   int n_threads_;
+  bool exact_;
 };
 
 }  // namespace retort::engine

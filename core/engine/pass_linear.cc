@@ -47,7 +47,8 @@ void Pass::SetAdapter(int32_t adapter) {
 
 void Pass::ForwardLinear(const Node& node, const NodePlan& plan) {
   ops::LinearForward(View(plan.in[0].value), ParamAt(node, 0),
-                     node.params[1] < 0 ? nullptr : &ParamAt(node, 1), View(plan.out), n_threads_);
+                     node.params[1] < 0 ? nullptr : &ParamAt(node, 1), View(plan.out), n_threads_,
+                     /*exact=*/mode_ == Mode::kTraining);
   if (adapter_ >= 0 && !node.lora.empty()) ForwardLora(node, plan);
 }
 
@@ -116,7 +117,7 @@ void Pass::BackwardLinear(const Node& node, const NodePlan& plan, Gradients& gra
   const TensorView dx = wants_dx ? View(plan.in[0].grad) : TensorView{};
   if (wants_dx) {
     ops::LinearBackwardInput(dy, ParamAt(node, 0), dx,
-                             plan.in[0].delivery == Delivery::kAccumulate);
+                             plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
   }
   if (adapter_ >= 0 && !node.lora.empty()) {
     BackwardLora(node, plan, wants_dx ? &dx : nullptr, grads);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/abi_tensor.h"
+#include "core/engine/compute_type.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/ops.h"
 
@@ -45,8 +46,8 @@ int64_t CountLabels(const MicroBatch& batch) {
 TokenLosses::TokenLosses(const graph::Graph& graph, std::span<const TensorView> params,
                          int64_t head_rows, int n_threads)
     : graph_(graph),
-      head_(graph, params, n_threads),
-      dtype_(params[0].dtype),
+      head_(graph, params, n_threads, /*exact=*/true),
+      dtype_(ComputeType(params)),
       head_rows_(head_rows),
       n_threads_(n_threads) {}
 

@@ -23,9 +23,11 @@ namespace {
 
 class ModelImpl final : public Model {
  public:
-  ModelImpl(graph::Graph graph, model::ParamStore store, int n_threads)
+  ModelImpl(graph::Graph graph, model::ParamStore store, model::StorageReport storage,
+            int n_threads)
       : graph_(std::move(graph)),
         store_(std::move(store)),
+        storage_(std::move(storage)),
         n_threads_(n_threads),
         inference_(graph_, store_.views(), n_threads) {}
 
@@ -63,10 +65,12 @@ class ModelImpl final : public Model {
   }
 
   int64_t weight_bytes() const override { return store_.bytes(); }
+  const model::StorageReport& storage() const override { return storage_; }
 
  private:
   const graph::Graph graph_;
   model::ParamStore store_;
+  const model::StorageReport storage_;
   const int n_threads_;
   Inference inference_;
 };
@@ -104,25 +108,38 @@ class EngineImpl final : public Engine {
                                       const LoadOptions& options) override {
     return Guarded("loading " + source.path(), [&]() -> Result<std::unique_ptr<Model>> {
       const ThreadScope threads(n_threads_);
-      RETORT_ASSIGN_OR_RETURN(model::ParamStore store, model::ParamStore::Allocate(graph));
+      const model::StoragePlan plan = PlanFor(graph, options, &source);
+      RETORT_ASSIGN_OR_RETURN(model::ParamStore store,
+                              model::ParamStore::Allocate(graph, plan.dtypes));
       RETORT_RETURN_IF_ERROR(model::LoadParams(source, graph, store, n_threads_));
       RETORT_RETURN_IF_ERROR(FillAdapters(graph, options, store.views()));
-      return Wrap(std::move(graph), std::move(store));
+      return Wrap(std::move(graph), std::move(store), plan);
     });
   }
 
   Result<std::unique_ptr<Model>> Create(graph::Graph graph, const LoadOptions& options) override {
     return Guarded("creating a model", [&]() -> Result<std::unique_ptr<Model>> {
-      RETORT_ASSIGN_OR_RETURN(model::ParamStore store, model::ParamStore::Allocate(graph));
+      const model::StoragePlan plan = PlanFor(graph, options, nullptr);
+      RETORT_ASSIGN_OR_RETURN(model::ParamStore store,
+                              model::ParamStore::Allocate(graph, plan.dtypes));
       RETORT_RETURN_IF_ERROR(model::InitParams(graph, options.init_seed, store, n_threads_));
       RETORT_RETURN_IF_ERROR(FillAdapters(graph, options, store.views()));
-      return Wrap(std::move(graph), std::move(store));
+      return Wrap(std::move(graph), std::move(store), plan);
     });
   }
 
  private:
-  std::unique_ptr<Model> Wrap(graph::Graph graph, model::ParamStore store) const {
-    return std::make_unique<ModelImpl>(std::move(graph), std::move(store), n_threads_);
+  static model::StoragePlan PlanFor(const graph::Graph& graph, const LoadOptions& options,
+                                    const model::Source* source) {
+    return model::PlanStorage(
+        graph, {.storage = options.storage, .for_training = options.for_training}, source);
+  }
+
+  std::unique_ptr<Model> Wrap(graph::Graph graph, model::ParamStore store,
+                              const model::StoragePlan& plan) const {
+    model::StorageReport report = model::ReportStorage(graph, plan);
+    return std::make_unique<ModelImpl>(std::move(graph), std::move(store), std::move(report),
+                                       n_threads_);
   }
 
   const int32_t n_threads_;

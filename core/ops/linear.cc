@@ -1,13 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <string>
+
+#include "core/base/status.h"
+#include "core/model/packed.h"
 #include "core/ops/gemm.h"
 #include "core/ops/ops.h"
 #include "retort/kernels/elementwise.h"
 #include "retort/kernels/gemm.h"
 
 namespace retort::ops {
+namespace {
+
+// Whether the packed products take it: weights narrower than the rows.
+bool IsStored(const TensorView& w, const TensorView& rows) {
+  if (w.dtype == rows.dtype) return false;
+  if (rows.dtype == DType::kF32 && model::PackedType(w.dtype) >= 0) return true;
+  throw Error(Unimplemented("linear: weights in " + std::string(DTypeName(w.dtype)) +
+                            " with rows in " + std::string(DTypeName(rows.dtype))));
+}
+
+}  // namespace
 
 void LinearForward(const TensorView& x, const TensorView& w, const TensorView* bias,
-                   const TensorView& y, int n_threads) {
+                   const TensorView& y, int n_threads, bool exact) {
+  if (IsStored(w, x)) {
+    const retort_packed_matrix matrix = model::PackedMatrix(w, 0, exact);
+    retort_packed_gemm_f32(&matrix, x.as<float>(), x.shape[0], x.strides[0],
+                           bias == nullptr ? nullptr : bias->as<float>(), y.as<float>(),
+                           y.strides[0], n_threads);
+    return;
+  }
   if (x.dtype == DType::kF32 && x.shape[0] <= kSkinnyRows) {
     const retort_skinny_gemm_shape shape{.m = x.shape[0],
                                          .o = w.shape[0],
@@ -31,7 +53,13 @@ void LinearForward(const TensorView& x, const TensorView& w, const TensorView* b
 }
 
 void LinearBackwardInput(const TensorView& dy, const TensorView& w, const TensorView& dx,
-                         bool accumulate) {
+                         bool accumulate, int n_threads) {
+  if (IsStored(w, dy)) {
+    const retort_packed_matrix matrix = model::PackedMatrix(w);
+    retort_packed_gemm_transposed_f32(&matrix, dy.as<float>(), dy.shape[0], dy.strides[0],
+                                      accumulate ? 1 : 0, dx.as<float>(), dx.strides[0], n_threads);
+    return;
+  }
   Gemm(dy, Transpose::kNo, w, Transpose::kNo, dx, accumulate);
 }
 

@@ -151,6 +151,7 @@ void MoeForward(const MoeSpec& spec, const TensorView& x, const MoeRouting& rout
   Scratch memory(scratch, x.dtype, x.shape[0]);
   char *x_part = memory.Take(width), *y_part = memory.Take(width), *h_part = memory.Take(hidden);
   char* gate_up_part = gate_up.data == nullptr ? memory.Take(2 * hidden) : nullptr;
+  const bool exact = gate_up.data != nullptr;  // training
   Clear(y);
   int64_t done = 0;
   EachExpert(order, [&](int64_t e, std::span<const int32_t> assignments) {
@@ -160,10 +161,10 @@ void MoeForward(const MoeSpec& spec, const TensorView& x, const MoeRouting& rout
     const TensorView both = gate_up.data == nullptr ? memory.View(gate_up_part, n, 2 * hidden)
                                                     : gate_up.Rows(done, done + n);
     GatherTokens(x, assignments, spec.top_k, xs, n_threads);
-    LinearForward(xs, ExpertMatrix(weights.gate_up_E2FD, e), nullptr, both, n_threads);
+    LinearForward(xs, ExpertMatrix(weights.gate_up_E2FD, e), nullptr, both, n_threads, exact);
     GatedForward(spec.activation, Columns(both, 0, hidden), Columns(both, hidden, hidden), h,
                  n_threads);
-    LinearForward(h, ExpertMatrix(weights.down_EDF, e), nullptr, ys, n_threads);
+    LinearForward(h, ExpertMatrix(weights.down_EDF, e), nullptr, ys, n_threads, exact);
     ByType(x, [&](auto zero) {
       using T = decltype(zero);
       ScatterAdd<T>(ys, assignments, spec.top_k, y, n_threads, [&](int32_t a) {
@@ -191,7 +192,7 @@ struct ExpertBackward {
     const TensorView gate = Columns(both, 0, spec.hidden);
     const TensorView up = Columns(both, spec.hidden, spec.hidden);
     GatedForward(spec.activation, gate, up, h, n_threads);
-    LinearBackwardInput(dys, ExpertMatrix(weights.down_EDF, e), dh, false);
+    LinearBackwardInput(dys, ExpertMatrix(weights.down_EDF, e), dh, false, n_threads);
     ByType(xs, [&](auto zero) {
       WeighRows<decltype(zero)>(spec, assignments, routing.weights_TK, h, dh, grads.d_weights_TK,
                                 n_threads);
@@ -203,7 +204,7 @@ struct ExpertBackward {
     if (grads.d_gate_up.data != nullptr) {
       LinearBackwardWeight(both, xs, GradientOf(grads.d_gate_up, e), grads.accumulate_gate_up);
     }
-    LinearBackwardInput(both, ExpertMatrix(weights.gate_up_E2FD, e), dys, false);
+    LinearBackwardInput(both, ExpertMatrix(weights.gate_up_E2FD, e), dys, false, n_threads);
   }
 };
 
