@@ -39,12 +39,12 @@ CustomOps::CustomOps(const graph::Graph& graph, const Plan& plan,
       n_threads_(n_threads) {
   for (const graph::Node& node : graph.nodes) {
     if (node.op != graph::Op::kCustom) continue;
-    const CustomPlan& custom = PlanOf(node);
+    const CustomPlan& custom = plan.customs[static_cast<size_t>(node.custom)];
     in_.Resize(node.in.size());
     d_in_.Resize(node.in.size());
     adds_.resize(in_.tensors.size());
     out_.Resize(custom.out.size());
-    d_out_.Resize(custom.out.size());
+    d_out_.Resize(custom.out.size());  // as many as outputs
     saved_.Resize(custom.saved.size());
     state_.Resize(custom.spec.state.size());
   }
@@ -59,14 +59,15 @@ void CustomOps::SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id
   role.Use(k).Set(Address(frame, id), dtype(), frame.rows, std::array{width});
 }
 
-void CustomOps::SetInputs(size_t node, const Frame& frame, uint64_t readable) {
+void CustomOps::SetInputs(size_t node, const NodePlan& plan, const Frame& frame,
+                          uint64_t readable) {
   for (size_t k = 0; k < NodeAt(node).in.size(); ++k) {
     const auto value = static_cast<size_t>(NodeAt(node).in[k]);
     const int32_t param = graph_.values[value].param;
     if (!Has(readable, k)) {
       in_.Drop(k);
     } else if (param < 0) {
-      SetRows(frame, in_, k, plan_.nodes[node].in[k].value);
+      SetRows(frame, in_, k, plan.in[k].value);
     } else {
       const TensorView& weight = params_[static_cast<size_t>(param)];
       in_.Use(k).Set(weight.data, weight.dtype, graph_.params[static_cast<size_t>(param)].shape);
@@ -74,8 +75,7 @@ void CustomOps::SetInputs(size_t node, const Frame& frame, uint64_t readable) {
   }
 }
 
-void CustomOps::SetOutputs(const graph::Node& node, const Frame& frame, uint64_t readable) {
-  const CustomPlan& custom = PlanOf(node);
+void CustomOps::SetOutputs(const CustomPlan& custom, const Frame& frame, uint64_t readable) {
   for (size_t k = 0; k < custom.out.size(); ++k) {
     if (Has(readable, k)) {
       SetRows(frame, out_, k, custom.out[k]);
@@ -127,8 +127,8 @@ void CustomOps::Call(size_t node, const Frame& frame, Function function, const c
   throw Error(call_.End(status, graph::NodeName(graph_, node) + ": " + attempt));
 }
 
-void CustomOps::SetStates(size_t node, AttentionStore& store) {
-  const std::vector<graph::OpTensorSpec>& specs = PlanOf(NodeAt(node)).spec.state;
+void CustomOps::SetStates(size_t node, const CustomPlan& custom, AttentionStore& store) {
+  const std::vector<graph::OpTensorSpec>& specs = custom.spec.state;
   const OpStates states = store.StatesOf(NodeAt(node));
   if (states.data.size() != specs.size()) {
     throw Error(Internal(graph::NodeName(graph_, node) + ": no memory for its state"));
@@ -139,11 +139,12 @@ void CustomOps::SetStates(size_t node, AttentionStore& store) {
   SetIndices(slot_, states.slot);
 }
 
-void CustomOps::Forward(size_t node, const Frame& frame, AttentionStore* store) {
+void CustomOps::Forward(size_t node, const NodePlan& plan, const Frame& frame,
+                        AttentionStore* store) {
   const graph::CustomOp& op = graph_.customs[static_cast<size_t>(NodeAt(node).custom)];
-  const CustomPlan& custom = PlanOf(NodeAt(node));
-  SetInputs(node, frame, kAll);
-  SetOutputs(NodeAt(node), frame, kAll);
+  const CustomPlan& custom = PlanOf(plan);
+  SetInputs(node, plan, frame, kAll);
+  SetOutputs(custom, frame, kAll);
   retort_op_args args = Args(NodeAt(node), frame);
   args.out = out_.pointers.data();
   if (store == nullptr || op.rowwise()) {
@@ -160,7 +161,7 @@ void CustomOps::Forward(size_t node, const Frame& frame, AttentionStore* store) 
         ": the op is not ROWWISE and has neither state nor decode; its model can't generate"));
   }
   if (!custom.spec.state.empty()) {
-    SetStates(node, *store);
+    SetStates(node, custom, *store);
     args.n_state = static_cast<uint32_t>(custom.spec.state.size());
     args.state = state_.pointers.data();
     args.slot = &slot_.tensor;
@@ -170,8 +171,9 @@ void CustomOps::Forward(size_t node, const Frame& frame, AttentionStore* store) 
   Call(node, frame, decode, "decode", args);
 }
 
-void CustomOps::SetGradients(size_t node, const Frame& frame, Gradients& grads) {
-  const CustomPlan& custom = PlanOf(NodeAt(node));
+void CustomOps::SetGradients(size_t node, const NodePlan& plan, const Frame& frame,
+                             Gradients& grads) {
+  const CustomPlan& custom = PlanOf(plan);
   for (size_t k = 0; k < custom.d_out.size(); ++k) {
     SetRows(frame, d_out_, k, custom.d_out[k]);
     if (!custom.d_out_is_zero[k]) continue;
@@ -180,7 +182,7 @@ void CustomOps::SetGradients(size_t node, const Frame& frame, Gradients& grads) 
                 static_cast<size_t>(zero.shape[0] * zero.shape[1] * DTypeSize(dtype())));
   }
   for (size_t k = 0; k < NodeAt(node).in.size(); ++k) {
-    const InputPlan& in = plan_.nodes[node].in[k];
+    const InputPlan& in = plan.in[k];
     if (in.delivery != Delivery::kWeight) {
       SetRows(frame, d_in_, k, in.delivery == Delivery::kAddScratch ? in.scratch : in.grad);
       continue;
@@ -197,13 +199,13 @@ void CustomOps::SetGradients(size_t node, const Frame& frame, Gradients& grads) 
 }
 
 // Adds what was written into scratch.
-void CustomOps::Deliver(size_t node, const Frame& frame, Gradients& grads) {
+void CustomOps::Deliver(size_t node, const NodePlan& plan, const Frame& frame, Gradients& grads) {
   const auto add = [&](void* sum, void* part, int64_t rows, int64_t width) {
     const TensorView to = TensorView::Contiguous(sum, dtype(), {rows, width});
     ops::AddForward(to, TensorView::Contiguous(part, dtype(), {rows, width}), to, n_threads_);
   };
   for (size_t k = 0; k < NodeAt(node).in.size(); ++k) {
-    const InputPlan& in = plan_.nodes[node].in[k];
+    const InputPlan& in = plan.in[k];
     if (in.delivery == Delivery::kAddScratch) {
       add(Address(frame, in.grad), Address(frame, in.scratch), frame.rows,
           plan_.buffers[static_cast<size_t>(in.grad)].width);
@@ -215,13 +217,13 @@ void CustomOps::Deliver(size_t node, const Frame& frame, Gradients& grads) {
   }
 }
 
-void CustomOps::Backward(size_t node, const Frame& frame, Gradients& grads) {
+void CustomOps::Backward(size_t node, const NodePlan& plan, const Frame& frame, Gradients& grads) {
   const graph::CustomOp& op = graph_.customs[static_cast<size_t>(NodeAt(node).custom)];
-  const CustomPlan& custom = PlanOf(NodeAt(node));
-  SetInputs(node, frame, custom.spec.backward_in);
-  SetOutputs(NodeAt(node), frame, custom.spec.backward_out);
+  const CustomPlan& custom = PlanOf(plan);
+  SetInputs(node, plan, frame, custom.spec.backward_in);
+  SetOutputs(custom, frame, custom.spec.backward_out);
   SetSaved(custom, frame);
-  SetGradients(node, frame, grads);
+  SetGradients(node, plan, frame, grads);
   retort_op_args args = Args(NodeAt(node), frame);
   args.out = out_.pointers.data();
   args.n_saved = static_cast<uint32_t>(custom.saved.size());
@@ -229,7 +231,7 @@ void CustomOps::Backward(size_t node, const Frame& frame, Gradients& grads) {
   args.d_out = d_out_.pointers.data();
   args.d_in = d_in_.pointers.data();
   Call(node, frame, op.handle->table().backward, "backward", args);
-  Deliver(node, frame, grads);
+  Deliver(node, plan, frame, grads);
 }
 
 }  // namespace retort::engine

@@ -30,9 +30,9 @@ class CustomOps {
     const RowBatch& batch;
   };
   // With a store, ops that are not row by row go on from its states.
-  void Forward(size_t node, const Frame& frame, AttentionStore* store);
+  void Forward(size_t node, const NodePlan& plan, const Frame& frame, AttentionStore* store);
   // Inputs and outputs that the op doesn't declare as read are NULL: their memory is reused.
-  void Backward(size_t node, const Frame& frame, Gradients& grads);
+  void Backward(size_t node, const NodePlan& plan, const Frame& frame, Gradients& grads);
 
  private:
   // Tensors of one role and the pointers to them, made once for the node that has the most.
@@ -48,18 +48,18 @@ class CustomOps {
   };
 
   const graph::Node& NodeAt(size_t i) const { return graph_.nodes[i]; }
-  const CustomPlan& PlanOf(const graph::Node& node) const {
-    return plan_.customs[static_cast<size_t>(node.custom)];
+  const CustomPlan& PlanOf(const NodePlan& plan) const {
+    return plan_.customs[static_cast<size_t>(plan.custom)];
   }
   DType dtype() const { return dtype_; }
   void* Address(const Frame& frame, BufferId id) const;
   void SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id);
-  void SetInputs(size_t node, const Frame& frame, uint64_t readable);
-  void SetOutputs(const graph::Node& node, const Frame& frame, uint64_t readable);
+  void SetInputs(size_t node, const NodePlan& plan, const Frame& frame, uint64_t readable);
+  void SetOutputs(const CustomPlan& custom, const Frame& frame, uint64_t readable);
   void SetSaved(const CustomPlan& custom, const Frame& frame);
-  void SetStates(size_t node, AttentionStore& store);
-  void SetGradients(size_t node, const Frame& frame, Gradients& grads);
-  void Deliver(size_t node, const Frame& frame, Gradients& grads);
+  void SetStates(size_t node, const CustomPlan& custom, AttentionStore& store);
+  void SetGradients(size_t node, const NodePlan& plan, const Frame& frame, Gradients& grads);
+  void Deliver(size_t node, const NodePlan& plan, const Frame& frame, Gradients& grads);
   // Arguments with what all calls have.
   retort_op_args Args(const graph::Node& node, const Frame& frame);
   using Function = retort_status (*)(retort_instance*, const retort_call*, const retort_op_args*);

@@ -3,6 +3,9 @@
 
 #include <cstring>
 
+#include "core/engine/plan.h"
+#include "core/graph/merge.h"
+
 namespace retort::engine {
 namespace {
 
@@ -15,15 +18,17 @@ int64_t Padded(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * k
 Gradients::Gradients(const graph::Graph& graph, DType dtype, int32_t adapter) {
   int64_t total = 0;
   for (const graph::Param& param : graph.params) {
-    wanted_.push_back(param.adapter == adapter && (param.flags & RETORT_PARAM_FROZEN) == 0);
+    wanted_.push_back(IsTrained(param, adapter));
     if (wanted_.back()) total += Padded(param.numel() * DTypeSize(dtype));
   }
   arena_.Reserve(total);
   int64_t offset = 0;
-  for (size_t p = 0; p < graph.params.size(); ++p) {
+  views_.resize(graph.params.size());
+  for (int32_t index : graph::ParamOrder(graph)) {
+    const auto p = static_cast<size_t>(index);
     unsigned char* data = wanted_[p] ? arena_.data() + offset : nullptr;
-    views_.push_back(TensorView::Contiguous(data, dtype, graph.params[p].shape));
-    if (wanted_[p]) offset += Padded(views_.back().bytes());
+    views_[p] = TensorView::Contiguous(data, dtype, graph.params[p].shape);
+    if (wanted_[p]) offset += Padded(views_[p].bytes());
   }
   touched_.resize(views_.size());
 }

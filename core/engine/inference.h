@@ -39,7 +39,7 @@ struct RowBatch {
   // [S], or empty: positions of the whole text of each sequence, of which the pass may hold a part
   // (chunked prefill). Some rope scalings go by it. Empty: its last position here + 1.
   std::span<const int32_t> lengths = {};
-  PluginCallSettings call = {};         // of custom ops; the pass sets n_threads
+  PluginCallSettings call = {};  // of custom ops; the pass sets n_threads
 };
 
 class Inference {

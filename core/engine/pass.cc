@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "core/base/features.h"
 #include "core/base/status.h"
 
 namespace retort::engine {
@@ -12,9 +13,6 @@ namespace {
 
 using graph::Node;
 using graph::Op;
-
-// Rows of a buffer are padded to it, so that every offset is a multiple of 64 bytes.
-constexpr int64_t kRowAlignment = 16;
 
 bool SameRope(const graph::RopeSpec& a, const graph::RopeSpec& b) {
   return a.rotary_dim == b.rotary_dim && a.max_positions == b.max_positions && a.theta == b.theta &&
@@ -27,6 +25,37 @@ DType ActivationType(std::span<const TensorView> params) {
   return std::any_of(params.begin(), params.end(), is_f64) ? DType::kF64 : DType::kF32;
 }
 
+// The params of a group's nodes as one view, or one without data: they don't lie side by side.
+TensorView Stacked(const graph::Graph& graph, const graph::MergeGroup& group,
+                   std::span<const TensorView> views, size_t slot) {
+  const auto at = [&](size_t k) -> const TensorView& {
+    const Node& node = graph.nodes[static_cast<size_t>(group.nodes[k])];
+    return views[static_cast<size_t>(node.params[slot])];
+  };
+  TensorView all = at(0);
+  if (all.dtype != DType::kF32 && all.dtype != DType::kF64) return {};
+  for (size_t k = 1; k < group.nodes.size(); ++k) {
+    const TensorView& next = at(k);
+    const char* end = static_cast<const char*>(all.data) + all.bytes();
+    if (next.dtype != all.dtype || next.data != end) return {};
+    all.shape[0] += next.shape[0];
+  }
+  return all;
+}
+
+// Groups whose weights in memory are what they must be.
+std::vector<graph::MergeGroup> GroupsInMemory(const graph::Graph& graph,
+                                              std::span<const TensorView> params) {
+  if (IsDisabled("merge")) return {};
+  std::vector<graph::MergeGroup> groups = graph::MergeGroups(graph);
+  std::erase_if(groups, [&](const graph::MergeGroup& group) {
+    const bool biased = graph.nodes[static_cast<size_t>(group.nodes[0])].params[1] >= 0;
+    return Stacked(graph, group, params, 0).data == nullptr ||
+           (biased && Stacked(graph, group, params, 1).data == nullptr);
+  });
+  return groups;
+}
+
 }  // namespace
 
 ops::NormSpec NormOf(const Node& node, int64_t width) {
@@ -36,17 +65,26 @@ ops::NormSpec NormOf(const Node& node, int64_t width) {
 }
 
 Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads,
-           int32_t adapter)
+           int32_t adapter, int32_t recompute)
     : graph_(graph),
       params_(params),
       mode_(mode),
       n_threads_(n_threads),
       adapter_(adapter),
       dtype_(ActivationType(params)),
-      plan_(MakePlan(graph, mode, dtype_, adapter)),
+      plan_(MakePlan(graph, {.mode = mode,
+                             .dtype = dtype_,
+                             .adapter = adapter,
+                             .recompute = recompute,
+                             .groups = GroupsInMemory(graph, params)})),
       custom_ops_(graph, plan_, params, n_threads),
       moe_tallies_(graph),
       angles_of_(graph.nodes.size(), -1) {
+  for (const graph::MergeGroup& group : plan_.groups) {
+    const bool biased = NodeAt(static_cast<size_t>(group.nodes[0])).params[1] >= 0;
+    groups_.push_back({.weight = Stacked(graph, group, params, 0),
+                       .bias = biased ? Stacked(graph, group, params, 1) : TensorView{}});
+  }
   std::vector<const graph::RopeSpec*> specs;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     if (NodeAt(i).op == Op::kEmbed) {
@@ -65,9 +103,12 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
 }
 
 TensorView Pass::View(BufferId id) const {
+  if (id < 0) return {};
   const Buffer& buffer = plan_.buffers[static_cast<size_t>(id)];
   const int64_t offset = ElementOffset(plan_, id, padded_rows_) * DTypeSize(dtype());
-  return TensorView::Contiguous(arena_.data() + offset, dtype(), {rows_, buffer.width});
+  TensorView view = TensorView::Contiguous(arena_.data() + offset, dtype(), {rows_, buffer.width});
+  view.strides[0] = RowStride(plan_, id);
+  return view;
 }
 
 void Pass::CheckBatch(const RowBatch& batch) const {
@@ -101,10 +142,10 @@ TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
   }
   batch_ = batch;
   rows_ = static_cast<int64_t>(batch.ids.size());
-  padded_rows_ = (rows_ + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+  padded_rows_ = PaddedRows(rows_);
   arena_.Reserve(ArenaElements(plan_, padded_rows_) * DTypeSize(dtype()));
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-    ForwardNode(i, store);
+    ForwardNode(i, plan_.nodes[i], store);
     if (plan_.nodes[i].fuse_next) ++i;
   }
   return View(plan_.hidden);
@@ -136,10 +177,10 @@ void Pass::ForwardConcat(const Node& node, const NodePlan& plan) {
   });
 }
 
-void Pass::ForwardNode(size_t i, AttentionStore* store) {
+void Pass::ForwardNode(size_t i, const NodePlan& plan, AttentionStore* store) {
   const Node& node = NodeAt(i);
-  const NodePlan& plan = plan_.nodes[i];
-  if (node.op == Op::kCustom) return custom_ops_.Forward(i, Frame(), store);
+  if (plan.skip) return;
+  if (node.op == Op::kCustom) return custom_ops_.Forward(i, plan, Frame(), store);
   const TensorView y = View(plan.out);
   const auto x = [&](size_t k) { return View(plan.in[k].value); };
   switch (node.op) {
@@ -178,7 +219,7 @@ void Pass::ForwardNode(size_t i, AttentionStore* store) {
     case Op::kScale: return ops::ScaleForward(x(0), node.scale, y, n_threads_);
     case Op::kSlice: return ops::SliceForward(x(0), node.n_heads, node.begin, y, n_threads_);
     case Op::kConcat: return ForwardConcat(node, plan);
-    case Op::kMoe: return ForwardMoe(i);
+    case Op::kMoe: return ForwardMoe(i, plan);
     case Op::kCustom: return;  // above: its outputs are many
   }
 }

@@ -41,8 +41,9 @@ class Pass {
   // `params` in graph.params order, all f64, or f32 and what linear and embed take beside it; graph
   // and params outlive the object. Throws Error as MakePlan does. `adapter`: that training runs
   // (-1: none); inference begins with it.
+  // `recompute`: PlanOptions's.
   Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode mode, int n_threads,
-       int32_t adapter = -1);
+       int32_t adapter = -1, int32_t recompute = 0);
 
   // Inference: which of graph.adapters later passes run; -1: none. Throws Error if there is none
   // of this index.
@@ -61,6 +62,7 @@ class Pass {
   bool has_routers() const { return !moe_tallies_.empty(); }
 
   DType dtype() const { return dtype_; }
+  const Plan& plan() const { return plan_; }
   int64_t arena_bytes() const { return arena_.bytes(); }
   int64_t arena_growths() const { return arena_.growths(); }
 
@@ -69,22 +71,31 @@ class Pass {
   const TensorView& ParamAt(const graph::Node& node, size_t slot) const {
     return params_[static_cast<size_t>(node.params[slot])];
   }
+  // Of a linear node, or of its whole group.
+  const TensorView& WeightOf(const graph::Node& node, const NodePlan& plan) const {
+    return plan.group < 0 ? ParamAt(node, 0) : groups_[static_cast<size_t>(plan.group)].weight;
+  }
+  const TensorView* BiasOf(const graph::Node& node, const NodePlan& plan) const {
+    if (node.params[1] < 0) return nullptr;
+    return plan.group < 0 ? &ParamAt(node, 1) : &groups_[static_cast<size_t>(plan.group)].bias;
+  }
   TensorView View(BufferId id) const;
   void CheckBatch(const RowBatch& batch) const;
 
-  void ForwardNode(size_t i, AttentionStore* store);
+  void ForwardNode(size_t i, const NodePlan& plan, AttentionStore* store);
   void ForwardLayerNorm(const graph::Node& node, const NodePlan& plan);
   void ForwardConcat(const graph::Node& node, const NodePlan& plan);
   void ForwardAttention(const graph::Node& node, const NodePlan& plan, AttentionStore* store);
-  void BackwardNode(size_t i, Gradients& grads);
+  void BackwardNode(size_t i, const NodePlan& plan, Gradients& grads);
   // pass_moe.cc
-  void ForwardMoe(size_t i);
-  void BackwardMoe(size_t i, Gradients& grads);
+  void ForwardMoe(size_t i, const NodePlan& plan);
+  void BackwardMoe(size_t i, const NodePlan& plan, Gradients& grads);
   // pass_linear.cc
   void ForwardLinear(const graph::Node& node, const NodePlan& plan);
   void BackwardLinear(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void ForwardLora(const graph::Node& node, const NodePlan& plan);
   // dx: what the input's gradient is added to; NULL: nobody wants it.
+  void BackwardGroup(const NodePlan& plan, Gradients& grads);
   void BackwardLora(const graph::Node& node, const NodePlan& plan, const TensorView* dx,
                     Gradients& grads);
   void AddLowRank(const TensorView& h, const TensorView& b, const TensorView& y);
@@ -108,6 +119,10 @@ class Pass {
   const DType dtype_;                 // of activations: f32, or f64 if the weights are
   std::vector<float> low_rank_rows_;  // of few rows: what an adapter adds to a linear
   int64_t vocab_ = 0;                 // ids below it are in every embedding table
+  struct Group {
+    TensorView weight, bias;  // of all its nodes, one below the other
+  };
+  std::vector<Group> groups_;  // as plan_.groups
   Plan plan_;
   Arena arena_;
   ops::Workspace workspace_;

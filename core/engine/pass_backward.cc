@@ -17,12 +17,18 @@ TensorView Pass::HiddenGradient() const {
 void Pass::Backward(Gradients& grads, double router_weight) {
   router_weight_ = router_weight;
   moe_tallies_.AddUp();
-  for (size_t i = graph_.nodes.size(); i-- > 0;) BackwardNode(i, grads);
+  for (const BackwardStep& step : plan_.steps) {
+    const auto i = static_cast<size_t>(step.node);
+    if (step.again >= 0) {
+      ForwardNode(i, plan_.recomputed[static_cast<size_t>(step.again)], nullptr);
+    } else {
+      BackwardNode(i, plan_.backward[i], grads);
+    }
+  }
 }
 
-void Pass::BackwardNode(size_t i, Gradients& grads) {
+void Pass::BackwardNode(size_t i, const NodePlan& plan, Gradients& grads) {
   const Node& node = NodeAt(i);
-  const NodePlan& plan = plan_.nodes[i];
   switch (node.op) {
     case Op::kEmbed:
       if (!grads.Wanted(node.params[0])) return;
@@ -33,15 +39,16 @@ void Pass::BackwardNode(size_t i, Gradients& grads) {
     case Op::kHeadNorm: return BackwardNorm(node, plan, grads);
     case Op::kLayerNorm: return BackwardLayerNorm(node, plan, grads);
     case Op::kSlice:
+      if (plan.in[0].grad < 0) return;
       return ops::SliceBackward(View(plan.d_out), node.n_heads, node.begin, View(plan.in[0].grad),
                                 plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
     case Op::kConcat: return BackwardConcat(node, plan);
-    case Op::kMoe: return BackwardMoe(i, grads);
+    case Op::kMoe: return BackwardMoe(i, plan, grads);
     case Op::kAdd: return BackwardAdd(node, plan, grads);
     case Op::kMul:
       if (!node.params.empty()) return BackwardMulWeight(node, plan, grads);
       return BackwardWriteOnly(node, plan, i);
-    case Op::kCustom: return custom_ops_.Backward(i, Frame(), grads);
+    case Op::kCustom: return custom_ops_.Backward(i, plan, Frame(), grads);
     default: return BackwardWriteOnly(node, plan, i);
   }
 }
@@ -68,6 +75,7 @@ void Pass::BackwardLayerNorm(const Node& node, const NodePlan& plan, Gradients& 
 
 void Pass::BackwardConcat(const Node& node, const NodePlan& plan) {
   EachConcatPart(graph_, node, [&](size_t k, const ops::ConcatPart& part) {
+    if (plan.in[k].grad < 0) return;
     ops::ConcatBackward(View(plan.d_out), part, View(plan.in[k].grad),
                         plan.in[k].delivery == Delivery::kAccumulate, n_threads_);
   });
@@ -79,6 +87,7 @@ void Pass::BackwardMulWeight(const Node& node, const NodePlan& plan, Gradients& 
     ops::MulWeightBackwardWeight(dy, View(plan.in[0].value), grads.ForAdding(node.params[0]),
                                  n_threads_);
   }
+  if (plan.in[0].grad < 0) return;
   ops::MulWeightBackwardInput(dy, ParamAt(node, 0), View(plan.in[0].grad),
                               plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
 }
@@ -89,7 +98,7 @@ void Pass::BackwardAdd(const Node& node, const NodePlan& plan, Gradients& grads)
     ops::LinearBackwardBias(dy, grads.ForAdding(node.params[0]), n_threads_);
   }
   for (const InputPlan& in : plan.in) {
-    if (in.delivery == Delivery::kPassThrough) continue;
+    if (in.delivery == Delivery::kPassThrough || in.delivery == Delivery::kNone) continue;
     const TensorView dx = View(in.grad);
     if (in.delivery == Delivery::kCopy) {
       std::memcpy(dx.data, dy.data, static_cast<size_t>(dy.bytes()));

@@ -46,9 +46,8 @@ void Pass::SetAdapter(int32_t adapter) {
 }
 
 void Pass::ForwardLinear(const Node& node, const NodePlan& plan) {
-  ops::LinearForward(View(plan.in[0].value), ParamAt(node, 0),
-                     node.params[1] < 0 ? nullptr : &ParamAt(node, 1), View(plan.out), n_threads_,
-                     /*exact=*/mode_ == Mode::kTraining);
+  ops::LinearForward(View(plan.in[0].value), WeightOf(node, plan), BiasOf(node, plan),
+                     View(plan.out), n_threads_, /*exact=*/mode_ == Mode::kTraining);
   if (adapter_ >= 0 && !node.lora.empty()) ForwardLora(node, plan);
 }
 
@@ -106,22 +105,47 @@ void Pass::DropLoraInput(const LoraPart& part, const TensorView& x, const Tensor
 void Pass::BackwardLinear(const Node& node, const NodePlan& plan, Gradients& grads) {
   const TensorView dy = View(plan.d_out);
   const int32_t weight = node.params[0], bias = node.params[1];
-  if (grads.Wanted(weight)) {
-    const bool accumulate = grads.MustAccumulate(weight);
-    ops::LinearBackwardWeight(dy, View(plan.in[0].value), grads.view(weight), accumulate);
-  }
-  if (bias >= 0 && grads.Wanted(bias)) {
-    ops::LinearBackwardBias(dy, grads.ForAdding(bias), n_threads_);
+  if (plan.group >= 0) {
+    BackwardGroup(plan, grads);
+  } else {
+    if (grads.Wanted(weight)) {
+      const bool accumulate = grads.MustAccumulate(weight);
+      ops::LinearBackwardWeight(dy, View(plan.in[0].value), grads.view(weight), accumulate);
+    }
+    if (bias >= 0 && grads.Wanted(bias)) {
+      ops::LinearBackwardBias(dy, grads.ForAdding(bias), n_threads_);
+    }
   }
   const bool wants_dx = plan.in[0].grad >= 0;
   const TensorView dx = wants_dx ? View(plan.in[0].grad) : TensorView{};
   if (wants_dx) {
-    ops::LinearBackwardInput(dy, ParamAt(node, 0), dx,
+    ops::LinearBackwardInput(dy, WeightOf(node, plan), dx,
                              plan.in[0].delivery == Delivery::kAccumulate, n_threads_);
   }
   if (adapter_ >= 0 && !node.lora.empty()) {
     BackwardLora(node, plan, wants_dx ? &dx : nullptr, grads);
   }
+}
+
+// Weights and biases of a group at once: their gradients lie side by side as they do.
+void Pass::BackwardGroup(const NodePlan& plan, Gradients& grads) {
+  const graph::MergeGroup& group = plan_.groups[static_cast<size_t>(plan.group)];
+  const Node& first = NodeAt(static_cast<size_t>(group.nodes[0]));
+  const TensorView dy = View(plan.d_out);
+  if (grads.Wanted(first.params[0])) {
+    bool accumulate = false;
+    for (int32_t i : group.nodes) {
+      accumulate = grads.MustAccumulate(NodeAt(static_cast<size_t>(i)).params[0]);
+    }
+    TensorView dw = grads.view(first.params[0]);
+    dw.shape[0] = dy.shape[1];
+    ops::LinearBackwardWeight(dy, View(plan.in[0].value), dw, accumulate);
+  }
+  if (first.params[1] < 0 || !grads.Wanted(first.params[1])) return;
+  for (int32_t i : group.nodes) grads.ForAdding(NodeAt(static_cast<size_t>(i)).params[1]);
+  TensorView db = grads.view(first.params[1]);
+  db.shape[0] = dy.shape[1];
+  ops::LinearBackwardBias(dy, db, n_threads_);
 }
 
 // dB = dy^T h, dh = scale * dy B, dA = dh^T dropout(x), dx += dropout(dh A).

@@ -13,10 +13,6 @@ using graph::Op;
 
 namespace {
 
-int64_t WidthOf(const graph::Graph& graph, const Node& node) {
-  return graph.values[static_cast<size_t>(node.out)].width;
-}
-
 // Elements of a part of a buffer from `begin` on, in whole rows of the pass.
 unsigned char* PartOf(const TensorView& buffer, int64_t begin) {
   const int64_t offset = begin * buffer.shape[0] * DTypeSize(buffer.dtype);
@@ -36,17 +32,6 @@ TensorView GateUpAt(const TensorView& saved, const graph::MoeSpec& moe) {
 }
 
 }  // namespace
-
-int64_t MoeSavedWidth(const Node& node) { return node.moe.top_k * (2 * node.moe.hidden + 2); }
-
-int64_t MoeScratchWidth(const graph::Graph& graph, const Node& node, bool training) {
-  return ops::MoeForwardScratch(node.moe, WidthOf(graph, node), training) +
-         (training ? 0 : 2 * node.moe.top_k);
-}
-
-int64_t MoeGradientScratchWidth(const graph::Graph& graph, const Node& node) {
-  return ops::MoeBackwardScratch(node.moe, WidthOf(graph, node)) + node.moe.top_k;
-}
 
 MoeTallies::MoeTallies(const graph::Graph& graph) {
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
@@ -97,9 +82,8 @@ const ops::MoeTally& MoeTallies::SumOf(const Node& node) const {
   return std::find_if(groups_.begin(), groups_.end(), same)->sum;
 }
 
-void Pass::ForwardMoe(size_t i) {
+void Pass::ForwardMoe(size_t i, const NodePlan& plan) {
   const Node& node = NodeAt(i);
-  const NodePlan& plan = plan_.nodes[i];
   const graph::MoeSpec& moe = node.moe;
   const TensorView x = View(plan.in[0].value), logits = View(plan.in[1].value);
   const TensorView scratch = View(plan.scratch);
@@ -116,9 +100,8 @@ void Pass::ForwardMoe(size_t i) {
                   View(plan.out), scratch.data, n_threads_);
 }
 
-void Pass::BackwardMoe(size_t i, Gradients& grads) {
+void Pass::BackwardMoe(size_t i, const NodePlan& plan, Gradients& grads) {
   const Node& node = NodeAt(i);
-  const NodePlan& plan = plan_.nodes[i];
   const graph::MoeSpec& moe = node.moe;
   const TensorView x = View(plan.in[0].value), logits = View(plan.in[1].value);
   const TensorView saved = View(plan.saved), scratch = View(plan.d_scratch);

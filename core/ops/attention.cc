@@ -17,17 +17,22 @@ retort_train_attention_shape Shape(const graph::AttentionSpec& spec) {
           .n_sequences = 0,
           .cu_seqlens = nullptr,
           .q_stride = 0,
-          .kv_stride = 0};
+          .k_stride = 0,
+          .v_stride = 0,
+          .out_stride = 0};
 }
 
 retort_train_attention_shape Shape(const graph::AttentionSpec& spec,
                                    std::span<const int32_t> cu_seqlens, const TensorView& q,
-                                   const TensorView& k) {
+                                   const TensorView& k, const TensorView& v,
+                                   const TensorView& out) {
   retort_train_attention_shape shape = Shape(spec);
   shape.n_sequences = static_cast<int64_t>(cu_seqlens.size()) - 1;
   shape.cu_seqlens = cu_seqlens.data();
   shape.q_stride = q.strides[0];
-  shape.kv_stride = k.strides[0];
+  shape.k_stride = k.strides[0];
+  shape.v_stride = v.strides[0];
+  shape.out_stride = out.strides[0];
   return shape;
 }
 
@@ -54,7 +59,7 @@ void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t>
                       const TensorView& q, const TensorView& k, const TensorView& v,
                       const TensorView& out, const TensorView* lse, Workspace& workspace,
                       int n_threads) {
-  const retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k);
+  const retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k, v, out);
   void* const scratch = workspace.Reserve(
       AttentionWorkspaceBytes(spec, q.dtype, Longest(cu_seqlens), false, n_threads));
   if (q.dtype == DType::kF32) {
@@ -71,7 +76,7 @@ void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t
                        const TensorView& d_out, const TensorView& q, const TensorView& k,
                        const TensorView& v, const TensorView& out, const TensorView& lse,
                        const AttentionGradients& grads, Workspace& workspace, int n_threads) {
-  const retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k);
+  const retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k, v, out);
   void* const scratch = workspace.Reserve(
       AttentionWorkspaceBytes(spec, q.dtype, Longest(cu_seqlens), true, n_threads));
   if (q.dtype == DType::kF32) {

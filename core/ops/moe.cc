@@ -135,15 +135,6 @@ void MoeOrder::Sort(std::span<const int32_t> ids, int64_t n_experts) {
   }
 }
 
-// x and y of an expert, h; gate_up where it isn't kept.
-int64_t MoeForwardScratch(const MoeSpec& spec, int64_t width, bool keeps_gate_up) {
-  return 2 * width + (keeps_gate_up ? 1 : 3) * spec.hidden;
-}
-// x, dy (then dx), h, dh; and the gradient of the weights.
-int64_t MoeBackwardScratch(const MoeSpec& spec, int64_t width) {
-  return 2 * width + 2 * spec.hidden;
-}
-
 void MoeForward(const MoeSpec& spec, const TensorView& x, const MoeRouting& routing,
                 const MoeOrder& order, const MoeWeights& weights, const TensorView& gate_up,
                 const TensorView& y, void* scratch, int n_threads) {

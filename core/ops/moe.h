@@ -47,8 +47,14 @@ struct MoeWeights {
   TensorView gate_up_E2FD, down_EDF;
 };
 // Elements of scratch per row, of the rows' dtype.
-int64_t MoeForwardScratch(const graph::MoeSpec& spec, int64_t width, bool keeps_gate_up);
-int64_t MoeBackwardScratch(const graph::MoeSpec& spec, int64_t width);
+// Forward: x and y of an expert, h; gate_up where it isn't kept.
+inline int64_t MoeForwardScratch(const graph::MoeSpec& spec, int64_t width, bool keeps_gate_up) {
+  return 2 * width + (keeps_gate_up ? 1 : 3) * spec.hidden;
+}
+// Backward: x, dy (then dx), h, dh; and the gradient of the weights.
+inline int64_t MoeBackwardScratch(const graph::MoeSpec& spec, int64_t width) {
+  return 2 * width + 2 * spec.hidden;
+}
 
 // gate_up_A2F: what backward reads, in the order's order; data NULL: not kept.
 void MoeForward(const graph::MoeSpec& spec, const TensorView& x_TD, const MoeRouting& routing,

@@ -120,8 +120,12 @@ int64_t ScratchBytes(const retort_train_attention_shape& shape, int64_t longest,
 
 template <class S>
 void FillStrides(TrainAttentionArgs<S>* a) {
-  a->shape.q_stride = OrElse(a->shape.q_stride, a->shape.n_heads * a->shape.head_dim);
-  a->shape.kv_stride = OrElse(a->shape.kv_stride, a->shape.n_kv_heads * a->shape.head_dim);
+  const int64_t wide = a->shape.n_heads * a->shape.head_dim;
+  const int64_t narrow = a->shape.n_kv_heads * a->shape.head_dim;
+  a->shape.q_stride = OrElse(a->shape.q_stride, wide);
+  a->shape.out_stride = OrElse(a->shape.out_stride, wide);
+  a->shape.k_stride = OrElse(a->shape.k_stride, narrow);
+  a->shape.v_stride = OrElse(a->shape.v_stride, narrow);
 }
 
 template <class S>

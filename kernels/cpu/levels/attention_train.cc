@@ -283,11 +283,11 @@ struct Work {
   }
   void LoadGradients(int64_t chunk, int64_t block) {
     const retort_train_attention_shape& shape = a.shape;
-    const int64_t n = RowsOf(block), stride = shape.q_stride;
+    const int64_t n = RowsOf(block), stride = shape.out_stride;
     for (int64_t i = 0; i < Heads(shape, chunk); ++i) {
       Item<S>& item = s.items[i];
       const S* d_out = Row(a.d_out, stride, block * kB, item.head);
-      PackRows<V>(Row(a.q, stride, block * kB, item.head), stride, n, head_dim,
+      PackRows<V>(Row(a.q, shape.q_stride, block * kB, item.head), shape.q_stride, n, head_dim,
                   static_cast<S>(shape.scale), width, item.q);
       PackRows<V>(d_out, stride, n, head_dim, S(1), width, item.d_out);
       Transpose(d_out, stride, n, head_dim, S(1), kB, item.d_out_turned);
@@ -305,15 +305,15 @@ struct Work {
     }
   }
   void LoadKeys(int64_t block, bool backward) {
-    const int64_t stride = a.shape.kv_stride, n = RowsOf(block);
-    const S* k = Row(a.k, stride, block * kB, task.kv_head);
-    const S* v = Row(a.v, stride, block * kB, task.kv_head);
-    Transpose(k, stride, n, head_dim, S(1), kB, s.k_turned);
+    const int64_t k_stride = a.shape.k_stride, v_stride = a.shape.v_stride, n = RowsOf(block);
+    const S* k = Row(a.k, k_stride, block * kB, task.kv_head);
+    const S* v = Row(a.v, v_stride, block * kB, task.kv_head);
+    Transpose(k, k_stride, n, head_dim, S(1), kB, s.k_turned);
     if (backward) {
-      PackRows<V>(k, stride, n, head_dim, S(1), width, s.k);
-      Transpose(v, stride, n, head_dim, S(1), kB, s.v_turned);
+      PackRows<V>(k, k_stride, n, head_dim, S(1), width, s.k);
+      Transpose(v, v_stride, n, head_dim, S(1), kB, s.v_turned);
     } else {
-      PackRows<V>(v, stride, n, head_dim, S(1), width, s.v);
+      PackRows<V>(v, v_stride, n, head_dim, S(1), width, s.v);
     }
   }
   // Fills p and ds of an item.
@@ -344,9 +344,9 @@ struct Work {
     }
   }
   void StoreKeyGradients(int64_t block, const S* dk, const S* dv) {
-    const int64_t n = RowsOf(block), stride = a.shape.kv_stride;
-    StoreRows(dk, S(1), n, Row(a.dk, stride, block * kB, task.kv_head), stride);
-    StoreRows(dv, S(1), n, Row(a.dv, stride, block * kB, task.kv_head), stride);
+    const int64_t n = RowsOf(block), k_stride = a.shape.k_stride, v_stride = a.shape.v_stride;
+    StoreRows(dk, S(1), n, Row(a.dk, k_stride, block * kB, task.kv_head), k_stride);
+    StoreRows(dv, S(1), n, Row(a.dv, v_stride, block * kB, task.kv_head), v_stride);
   }
   void ClearKeyGradients(int64_t rows) {
     memset(s.dk, 0, static_cast<size_t>(rows * width) * sizeof(S));
@@ -370,7 +370,7 @@ static void FinishForward(const Work<V>& w, Item<ScalarOf<V>>* item, int64_t blo
   const TrainAttentionArgs<S>& a = w.a;
   for (int64_t r = 0; r < w.RowsOf(block); ++r) {
     w.StoreRows(item->sum + r * w.width, S(1) / item->total[r], 1,
-                w.Row(a.out, a.shape.q_stride, block * kB + r, item->head), a.shape.q_stride);
+                w.Row(a.out, a.shape.out_stride, block * kB + r, item->head), a.shape.out_stride);
     if (a.lse == nullptr) continue;
     const int64_t row = w.task.begin + block * kB + r;
     a.lse[row * a.shape.n_heads + item->head] = static_cast<S>(

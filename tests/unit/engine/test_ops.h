@@ -60,7 +60,7 @@ inline void SetShape(retort_tensor& t, retort_dtype dtype, std::initializer_list
 inline retort_op_v1 TanhTable() {
   return {
       .struct_size = sizeof(retort_op_v1),
-      .flags = RETORT_OP_ROWWISE,
+      .flags = RETORT_OP_ROWWISE | RETORT_OP_RECOMPUTE_OK,
       .infer = [](retort_instance*, const retort_call* call, retort_op_shapes* s) -> retort_status {
         if (s->n_in != 1 || s->n_out != 1) {
           return Fail(call, RETORT_INVALID_ARGUMENT, "tanh takes one input");

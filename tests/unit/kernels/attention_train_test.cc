@@ -50,7 +50,9 @@ retort_train_attention_shape ShapeOf(const Case& c) {
           .n_sequences = int64_t(c.cu_seqlens.size()) - 1,
           .cu_seqlens = c.cu_seqlens.data(),
           .q_stride = 0,
-          .kv_stride = 0};
+          .k_stride = 0,
+          .v_stride = 0,
+          .out_stride = 0};
 }
 
 struct Expected {
@@ -245,15 +247,15 @@ TEST(TrainAttention, RowsMayLieApart) {
                   &merged[size_t(r * width + q_width + kv_width)]);
     }
     retort_train_attention_shape shape = ShapeOf(c);
-    shape.q_stride = shape.kv_stride = width;
-    std::vector<float> out(size_t(70 * width)),
+    shape.q_stride = shape.k_stride = shape.v_stride = width;
+    std::vector<float> out(size_t(70 * q_width)),
         scratch(size_t(retort_train_attention_scratch_f32(&shape, 70, 0, 2) / 4));
     retort_train_attention_f32(&shape, merged.data(), merged.data() + q_width,
                                merged.data() + q_width + kv_width, out.data(), nullptr,
                                scratch.data(), 2);
     for (int64_t r = 0; r < 70; ++r) {
       for (int64_t d = 0; d < q_width; ++d) {
-        ASSERT_EQ(out[size_t(r * width + d)], packed.out.view()[size_t(r * q_width + d)]);
+        ASSERT_EQ(out[size_t(r * q_width + d)], packed.out.view()[size_t(r * q_width + d)]);
       }
     }
   });
