@@ -60,6 +60,15 @@ void CrossEntropy(CrossEntropyArgs<S> a, int n_threads) noexcept {
         [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
 }
 
+template <class S>
+void KdRows(KdArgs<S> a, int n_threads) noexcept {
+  a.shape.student_stride = OrElse(a.shape.student_stride, a.shape.cols);
+  a.shape.teacher_stride = OrElse(a.shape.teacher_stride, a.shape.cols);
+  auto* const kernel = ActiveTable<S>().kd_rows;
+  Split(a.shape.rows, 1, 4 * a.shape.rows * a.shape.cols, n_threads,
+        [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+}
+
 }  // namespace
 }  // namespace retort::kernels
 
@@ -119,6 +128,18 @@ double retort_exp_blocks_f32(const float* x, int64_t cols, double scale, double 
                      .nll = nll,                                                                  \
                      .entropy = entropy},                                                         \
                     n_threads);                                                                   \
+  }                                                                                               \
+  void retort_kd_rows_##name(const retort_kd_shape* shape, S* student, const S* teacher,          \
+                             const int64_t* labels, const S* weight, S* divergence, S* nll,       \
+                             int n_threads) noexcept {                                            \
+    KdRows<S>({.shape = *shape,                                                                   \
+               .student = student,                                                                \
+               .teacher = teacher,                                                                \
+               .labels = labels,                                                                  \
+               .weight = weight,                                                                  \
+               .divergence = divergence,                                                          \
+               .nll = nll},                                                                       \
+              n_threads);                                                                         \
   }
 
 RETORT_DEFINE(float, f32)

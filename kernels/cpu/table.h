@@ -24,6 +24,8 @@ namespace retort::kernels {
 // Columns per partial sum of a softmax row; elements per partial sum of squares.
 constexpr int64_t kSoftmaxBlock = 256;
 constexpr int64_t kSquaresBlock = 4096;
+// Vectors per partial sum of a norm's weight gradient.
+constexpr int64_t kNormChunk = 64;
 // Virtual query rows (query row x head of the group) of one attention task; keys of one tile.
 constexpr int64_t kAttentionRows = 16;
 constexpr int64_t kAttentionKeys = 64;
@@ -66,7 +68,7 @@ struct GatedArgs {
   const S* gate = nullptr;
   const S* up = nullptr;
   const S* dy = nullptr;
-  S* y = nullptr;
+  S* y = nullptr;  // backward: the product again, or NULL
   S* d_gate = nullptr;
   S* d_up = nullptr;
 };
@@ -91,6 +93,17 @@ struct CrossEntropyArgs {
   S* loss = nullptr;
   S* nll = nullptr;
   S* entropy = nullptr;
+};
+
+template <class S>
+struct KdArgs {
+  retort_kd_shape shape = {};
+  S* student = nullptr;
+  const S* teacher = nullptr;
+  const int64_t* labels = nullptr;
+  const S* weight = nullptr;
+  S* divergence = nullptr;
+  S* nll = nullptr;
 };
 
 template <class S>
@@ -137,6 +150,10 @@ struct Table {
   void (*add_rms_norm)(const NormArgs<S>&, int64_t begin, int64_t end);
   void (*rms_norm_dx)(const NormArgs<S>&, int64_t begin, int64_t end);
   void (*rms_norm_dw_columns)(const NormArgs<S>&, int64_t begin, int64_t end);
+  // Chunks of kNormChunk vectors: dx, and if dw is wanted the chunk's row of partial[chunks, cols];
+  // then dw += partial over some columns.
+  void (*rms_norm_chunks)(const NormArgs<S>&, S* partial, int64_t begin, int64_t end);
+  void (*rms_norm_reduce_columns)(const NormArgs<S>&, const S* partial, int64_t begin, int64_t end);
 
   void (*add)(const S* a, const S* b, S* y, int64_t n);
   void (*mul)(const S* a, const S* b, S* y, int64_t n);
@@ -157,6 +174,7 @@ struct Table {
   void (*row_argmax)(const RowsArgs<S>&, int64_t begin, int64_t end);
   void (*row_logp)(const RowsArgs<S>&, int64_t begin, int64_t end);
   void (*cross_entropy)(const CrossEntropyArgs<S>&, int64_t begin, int64_t end);
+  void (*kd_rows)(const KdArgs<S>&, int64_t begin, int64_t end);
   double (*exp_blocks)(const S* x, int64_t cols, double scale, double max, S* p, double* sums);
 
   void (*adamw)(const retort_adamw_params&, S* p, const S* grad, S* m, S* v, int64_t n);

@@ -120,6 +120,7 @@ void Activation<V>::GatedBackward(const GatedArgs<S>& a, int64_t begin, int64_t 
         decltype(act)::Both(LoadAt<V>(a.gate + in + i, n), &value, &slope);
         StoreAt(a.d_gate + in + i, dy * up * slope, n);
         StoreAt(a.d_up + in + i, dy * value, n);
+        if (a.y != nullptr) StoreAt(a.y + r * a.shape.out_stride + i, value * up, n);
       });
     }
   });

@@ -18,6 +18,8 @@ struct Norm {
   static void AddForward(const NormArgs<S>& args, int64_t begin, int64_t end);
   static void BackwardX(const NormArgs<S>& args, int64_t begin, int64_t end);
   static void BackwardWColumns(const NormArgs<S>& args, int64_t begin, int64_t end);
+  static void BackwardChunks(const NormArgs<S>& args, S* partial, int64_t begin, int64_t end);
+  static void ReduceColumns(const NormArgs<S>& args, const S* partial, int64_t begin, int64_t end);
 };
 
 template <class V>
@@ -56,6 +58,12 @@ struct Softmax {
   static void LogP(const RowsArgs<S>& args, int64_t begin, int64_t end);
   static void CrossEntropy(const CrossEntropyArgs<S>& args, int64_t begin, int64_t end);
   static double ExpBlocks(const S* x, int64_t cols, double scale, double max, S* p, double* sums);
+};
+
+template <class V>
+struct Distill {
+  using S = ScalarOf<V>;
+  static void Rows(const KdArgs<S>& args, int64_t begin, int64_t end);
 };
 
 template <class V>

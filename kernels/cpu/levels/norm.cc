@@ -61,37 +61,69 @@ void Norm<V>::AddForward(const NormArgs<S>& a, int64_t begin, int64_t end) {
 }
 
 // With xhat = x * rstd and g = dy * (w + offset): dx = rstd * (g - xhat * mean(g * xhat)).
+// Vector i of the rows; sum (NULL: not wanted) += dy * xhat.
+template <class V>
+static void BackwardVector(const NormArgs<ScalarOf<V>>& a, int64_t i, ScalarOf<V>* sum) {
+  using S = ScalarOf<V>;
+  const int64_t cols = a.shape.cols, r = i / a.shape.groups, shift = i % a.shape.groups * cols;
+  const S* x = a.x + r * a.x_stride + shift;
+  const S* dy = a.dy + r * a.dy_stride + shift;
+  S* dx = a.dx + r * a.dx_stride + shift;
+  const V rstd = V::Set1(a.rstd[i]), offset = V::Set1(static_cast<S>(a.shape.offset));
+  V dot = V::Zero();
+  ForLanes(cols, [&](int64_t c, auto n) {
+    const V d = LoadAt<V>(dy + c, n), xhat = LoadAt<V>(x + c, n) * rstd;
+    dot = Fma(d * (LoadAt<V>(a.w + c, n) + offset), xhat, dot);
+    if (sum != nullptr) StoreAt(sum + c, Fma(d, xhat, LoadAt<V>(sum + c, n)), n);
+  });
+  const V mean = V::Set1(Sum(dot) / static_cast<S>(cols));
+  ForLanes(cols, [&](int64_t c, auto n) {
+    const V g = LoadAt<V>(dy + c, n) * (LoadAt<V>(a.w + c, n) + offset);
+    V d = rstd * (g - LoadAt<V>(x + c, n) * rstd * mean);
+    if (a.accumulate) d = d + LoadAt<V>(dx + c, n);
+    StoreAt(dx + c, d, n);
+  });
+}
+
 template <class V>
 void Norm<V>::BackwardX(const NormArgs<S>& a, int64_t begin, int64_t end) {
-  const int64_t cols = a.shape.cols, groups = a.shape.groups;
-  const V offset = V::Set1(static_cast<S>(a.shape.offset));
-  for (int64_t i = begin * groups; i < end * groups; ++i) {
-    const int64_t r = i / groups, shift = i % groups * cols;
-    const S* x = a.x + r * a.x_stride + shift;
-    const S* dy = a.dy + r * a.dy_stride + shift;
-    S* dx = a.dx + r * a.dx_stride + shift;
-    const V rstd = V::Set1(a.rstd[i]);
-    V dot = V::Zero();
-    ForLanes(cols, [&](int64_t c, auto n) {
-      const V g = LoadAt<V>(dy + c, n) * (LoadAt<V>(a.w + c, n) + offset);
-      dot = Fma(g, LoadAt<V>(x + c, n) * rstd, dot);
-    });
-    const V mean = V::Set1(Sum(dot) / static_cast<S>(cols));
-    ForLanes(cols, [&](int64_t c, auto n) {
-      const V g = LoadAt<V>(dy + c, n) * (LoadAt<V>(a.w + c, n) + offset);
-      V d = rstd * (g - LoadAt<V>(x + c, n) * rstd * mean);
-      if (a.accumulate) d = d + LoadAt<V>(dx + c, n);
-      StoreAt(dx + c, d, n);
-    });
+  for (int64_t i = begin * a.shape.groups; i < end * a.shape.groups; ++i) {
+    BackwardVector<V>(a, i, nullptr);
   }
 }
 
-// dw over some columns, rows in order: partial sums over 64 rows keep f32 rounding small.
+template <class V>
+void Norm<V>::BackwardChunks(const NormArgs<S>& a, S* partial, int64_t begin, int64_t end) {
+  const int64_t vectors = a.shape.rows * a.shape.groups, cols = a.shape.cols;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    S* const sum = a.dw == nullptr ? nullptr : partial + chunk * cols;
+    if (sum != nullptr) memset(sum, 0, static_cast<size_t>(cols) * sizeof(S));
+    const int64_t first = chunk * kNormChunk;
+    const int64_t last = first + kNormChunk < vectors ? first + kNormChunk : vectors;
+    for (int64_t i = first; i < last; ++i) BackwardVector<V>(a, i, sum);
+  }
+}
+
+template <class V>
+void Norm<V>::ReduceColumns(const NormArgs<S>& a, const S* partial, int64_t begin, int64_t end) {
+  const int64_t vectors = a.shape.rows * a.shape.groups, cols = a.shape.cols;
+  ForLanes(end - begin, [&](int64_t lane, auto n) {
+    const int64_t c = begin + lane;
+    V sum = LoadAt<V>(a.dw + c, n);
+    for (int64_t first = 0; first < vectors; first += kNormChunk) {
+      sum = sum + LoadAt<V>(partial + first / kNormChunk * cols + c, n);
+    }
+    StoreAt(a.dw + c, sum, n);
+  });
+}
+
+// dw over some columns, rows in order: partial sums over kNormChunk vectors keep f32 rounding
+// small.
 template <class V>
 void Norm<V>::BackwardWColumns(const NormArgs<S>& a, int64_t begin, int64_t end) {
   const int64_t groups = a.shape.groups, vectors = a.shape.rows * groups;
-  for (int64_t first = 0; first < vectors; first += 64) {
-    const int64_t last = first + 64 < vectors ? first + 64 : vectors;
+  for (int64_t first = 0; first < vectors; first += kNormChunk) {
+    const int64_t last = first + kNormChunk < vectors ? first + kNormChunk : vectors;
     ForLanes(end - begin, [&](int64_t lane, auto n) {
       const int64_t c = begin + lane;
       V sum = V::Zero();

@@ -45,7 +45,7 @@ void retort_gated_backward_f64(const retort_gated_shape* shape, const double* ga
                                int n_threads) RETORT_KERNELS_NOEXCEPT;
 
 // The backward pass that also writes product = act(gate) * up again, [rows, cols] with out_stride:
-// for callers who did not keep it. product may be dy.
+// for callers who did not keep it. product may be dy, or NULL.
 void retort_gated_backward_again_f32(const retort_gated_shape* shape, const float* gate,
                                      const float* up, const float* dy, float* d_gate, float* d_up,
                                      float* product, int n_threads) RETORT_KERNELS_NOEXCEPT;

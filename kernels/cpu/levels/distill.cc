@@ -1,0 +1,221 @@
+// Rows of distillation: divergence between two softmaxes and its gradient.
+// Method: log-probabilities are differences to the maximum, so a row needs passes for the maxima,
+// the sums, for JSD its two means, and the gradient; exponentials are worked out again instead of
+// being stored (the teacher's row is not ours, and a row is in a cache by then). Sums run over
+// lanes within kSoftmaxBlock columns and in f64 above, as in softmax.cc. Columns without mass add
+// nothing, whatever their logarithm.
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/levels/levels.h"
+
+namespace retort::kernels::RETORT_KERNELS_NS {
+
+template <class V>
+static V Splat(double x) {
+  return V::Set1(static_cast<ScalarOf<V>>(x));
+}
+
+// Missing lanes count as -inf: no mass.
+template <class V>
+static inline V Logits(const ScalarOf<V>* x, Full) {
+  return V::Load(x);
+}
+template <class V>
+static inline V Logits(const ScalarOf<V>* x, int64_t n) {
+  ScalarOf<V> lanes[16];
+  for (ScalarOf<V>& lane : lanes) lane = -static_cast<ScalarOf<V>>(INFINITY);
+  memcpy(lanes, x, static_cast<size_t>(n) * sizeof(lanes[0]));
+  return V::Load(lanes);
+}
+
+template <class V>
+static ScalarOf<V> Largest(const ScalarOf<V>* x, int64_t cols) {
+  V top = V::Set1(-static_cast<ScalarOf<V>>(INFINITY));
+  ForLanes(cols, [&](int64_t c, auto n) { top = Max(Logits<V>(x + c, n), top); });
+  return MaxAll(top);
+}
+
+// value where mass > 0, else 0.
+template <class V>
+static inline V WhereMass(V mass, V value) {
+  return BlendLess(V::Zero(), mass, value, V::Zero());
+}
+
+// log(1 + w) for -1 < w <= 0. f32: 2 atanh(z) as a series, |z| <= 1/3 after `roots` square roots.
+[[maybe_unused]] static inline F16 LogOnePlus(F16 w, int roots) {
+  const F16 one = F16::Set1(1.0f);
+  F16 x = w + one, less = w;
+  for (int i = 0; i < roots; ++i) {
+    x = Sqrt(x);
+    less = x - one;
+  }
+  const F16 z = less / (x + one), y = z * z;
+  F16 sum = F16::Set1(2.0f / 13);
+  for (int k = 11; k >= 1; k -= 2) sum = Fma(sum, y, F16::Set1(2.0f / static_cast<float>(k)));
+  return sum * z * F16::Set1(static_cast<float>(1 << roots));
+}
+static int RootsFor(double beta) {
+  int roots = 0;
+  for (double least = beta < 0.5 ? beta : 1 - beta; least < 0.5; least = sqrt(least)) ++roots;
+  return roots;
+}
+#if RETORT_KERNELS_LEVEL == 0
+static inline D16 LogOnePlus(const D16& w, int) {
+  return Map(w, w, [](double x, double) { return log1p(x); });
+}
+#endif
+
+template <class V>
+struct KdRow {
+  using S = ScalarOf<V>;
+  const retort_kd_shape& shape;
+  const S* student;
+  const S* teacher;
+  double student_max, teacher_max;
+  double student_total = 0, teacher_total = 0, cross = 0, plain_total = 0;
+  double student_mean = 0, teacher_mean = 0;  // JSD: of log(q / M), log(p / M)
+
+  KdRow(const retort_kd_shape& s, const S* student_row, const S* teacher_row)
+      : shape(s),
+        student(student_row),
+        teacher(teacher_row),
+        student_max(static_cast<double>(Largest<V>(student_row, s.cols))),
+        teacher_max(static_cast<double>(Largest<V>(teacher_row, s.cols))) {}
+
+  // What the passes see of a vector: logits less the maximum, over T, and their exponentials.
+  struct Lanes {
+    V x, student, teacher, e_student, e_teacher;
+  };
+  template <class Part>
+  Lanes At(int64_t c, Part n) const {
+    const V rate = Splat<V>(1 / shape.temperature);
+    Lanes l;
+    l.x = Logits<V>(student + c, n) - Splat<V>(student_max);
+    l.student = l.x * rate;
+    l.teacher = (Logits<V>(teacher + c, n) - Splat<V>(teacher_max)) * rate;
+    l.e_student = Exp(l.student);
+    l.e_teacher = Exp(l.teacher);
+    return l;
+  }
+  // Calls add(lanes, sums) over all columns: three sums in f32 within a block, f64 above.
+  template <class Add>
+  void Sums(double* a, double* b, double* c, Add add) const {
+    for (int64_t first = 0; first < shape.cols; first += kSoftmaxBlock) {
+      const int64_t rest = shape.cols - first, count = rest < kSoftmaxBlock ? rest : kSoftmaxBlock;
+      V sums[3] = {V::Zero(), V::Zero(), V::Zero()};
+      ForLanes(count, [&](int64_t i, auto n) { add(At(first + i, n), sums); });
+      *a += static_cast<double>(Sum(sums[0]));
+      *b += static_cast<double>(Sum(sums[1]));
+      *c += static_cast<double>(Sum(sums[2]));
+    }
+  }
+
+  void Totals() {
+    const bool forward = shape.divergence == RETORT_KERNELS_FORWARD_KL;
+    Sums(&student_total, &teacher_total, &cross, [&](const Lanes& l, V* sums) {
+      sums[0] = sums[0] + l.e_student;
+      sums[1] = sums[1] + l.e_teacher;
+      const V mass = forward ? l.e_teacher : l.e_student;
+      const V ratio = forward ? l.teacher - l.student : l.student - l.teacher;
+      sums[2] = sums[2] + WhereMass(mass, mass * ratio);
+    });
+  }
+  void PlainTotal() {  // at temperature 1
+    double unused = 0;
+    Sums(&plain_total, &unused, &unused,
+         [](const Lanes& l, V* sums) { sums[0] = sums[0] + Exp(l.x); });
+  }
+
+  // log(q / M) and log(p / M) of a vector, from d = log p - log q by log(b + (1 - b) e^-|d|).
+  void Mixture(const Lanes& l, int roots, V* log_q, V* log_p) const {
+    const double beta = shape.jsd_beta;
+    const V zero = V::Zero(), one = Splat<V>(1);
+    const V d = l.teacher - l.student + Splat<V>(log(student_total) - log(teacher_total));
+    const V size = Max(zero - d, d), share = BlendLess(zero, d, Splat<V>(1 - beta), Splat<V>(beta));
+    const V u = LogOnePlus(share * (Exp(zero - size) - one), roots);
+    *log_q = BlendLess(zero, d, zero - u - d, zero - u);
+    *log_p = BlendLess(zero, d, zero - u, d - u);
+  }
+  void Means() {
+    double unused = 0;
+    const int roots = RootsFor(shape.jsd_beta);
+    Sums(&student_mean, &teacher_mean, &unused, [&](const Lanes& l, V* sums) {
+      V log_q, log_p;
+      Mixture(l, roots, &log_q, &log_p);
+      sums[0] = sums[0] + WhereMass(l.e_student, l.e_student * log_q);
+      sums[1] = sums[1] + WhereMass(l.e_teacher, l.e_teacher * log_p);
+    });
+    student_mean /= student_total;
+    teacher_mean /= teacher_total;
+  }
+
+  double Divergence() const {
+    const double normalisers = log(student_total) - log(teacher_total);
+    switch (shape.divergence) {
+      case RETORT_KERNELS_FORWARD_KL: return cross / teacher_total + normalisers;
+      case RETORT_KERNELS_REVERSE_KL: return cross / student_total - normalisers;
+      default: return shape.jsd_beta * teacher_mean + (1 - shape.jsd_beta) * student_mean;
+    }
+  }
+
+  // T dd/dz of a vector.
+  V Slope(const Lanes& l, int roots) const {
+    const V q = l.e_student * Splat<V>(1 / student_total);
+    switch (shape.divergence) {
+      case RETORT_KERNELS_FORWARD_KL: return q - l.e_teacher * Splat<V>(1 / teacher_total);
+      case RETORT_KERNELS_REVERSE_KL: {
+        const V rest = Splat<V>(cross / student_total);  // log(q / p) - d
+        return WhereMass(l.e_student, q * (l.student - l.teacher - rest));
+      }
+      default: {
+        V log_q, log_p;
+        Mixture(l, roots, &log_q, &log_p);
+        const V share = Splat<V>(1 - shape.jsd_beta);
+        return WhereMass(l.e_student, share * q * (log_q - Splat<V>(student_mean)));
+      }
+    }
+  }
+  // gradient may be the student's row.
+  void Gradient(double kd, double ce, S* gradient) const {
+    const int roots = RootsFor(shape.jsd_beta);
+    const V kd_scale = Splat<V>(kd / shape.temperature);
+    const V ce_scale = Splat<V>(ce == 0 ? 0 : ce / plain_total);
+    ForLanes(shape.cols, [&](int64_t c, auto n) {
+      const Lanes l = At(c, n);
+      V g = kd_scale * Slope(l, roots);
+      if (ce != 0) g = Fma(ce_scale, Exp(l.x), g);
+      StoreAt(gradient + c, g, n);
+    });
+  }
+};
+
+template <class V>
+void Distill<V>::Rows(const KdArgs<S>& a, int64_t begin, int64_t end) {
+  const retort_kd_shape& shape = a.shape;
+  for (int64_t r = begin; r < end; ++r) {
+    S* const x = a.student + r * shape.student_stride;
+    const double weight = a.weight != nullptr ? static_cast<double>(a.weight[r]) : 1;
+    const int64_t label = a.labels != nullptr ? a.labels[r] : -1;
+    KdRow<V> row(shape, x, a.teacher + r * shape.teacher_stride);
+    row.Totals();
+    if (shape.divergence == RETORT_KERNELS_JSD) row.Means();
+    const bool plain = label >= 0 && (shape.ce_scale != 0 || a.nll != nullptr);
+    if (plain) row.PlainTotal();
+    if (a.divergence != nullptr) a.divergence[r] = static_cast<S>(row.Divergence());
+    if (a.nll != nullptr) {
+      const double nll =
+          plain ? row.student_max + log(row.plain_total) - static_cast<double>(x[label]) : 0;
+      a.nll[r] = static_cast<S>(nll);
+    }
+    if (weight == 0) {
+      memset(x, 0, static_cast<size_t>(shape.cols) * sizeof(S));
+      continue;
+    }
+    const double ce = plain ? weight * shape.ce_scale : 0;
+    row.Gradient(weight * shape.kd_scale, ce, x);
+    if (ce != 0) x[label] -= static_cast<S>(ce);
+  }
+}
+
+RETORT_KERNELS_EMIT(Distill);
+
+}  // namespace retort::kernels::RETORT_KERNELS_NS
