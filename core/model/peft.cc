@@ -237,6 +237,10 @@ bool IsAdapterFolder(const std::string& path) {
   return fs.Exists(io::Join(path, kPeftConfigName)) && !fs.Exists(io::Join(path, "config.json"));
 }
 
+std::vector<std::string> AdapterFiles(const std::string& folder) {
+  return {io::Join(folder, kPeftConfigName), io::Join(folder, kPeftWeightsName)};
+}
+
 Result<PeftConfig> ReadPeftConfig(const std::string& folder) {
   RETORT_ASSIGN_OR_RETURN(Config config, ReadConfig(folder));
   RETORT_ASSIGN_OR_RETURN(const io::Safetensors file, OpenWeights(folder));

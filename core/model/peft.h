@@ -22,6 +22,9 @@ namespace retort::model {
 // A folder with an adapter_config.json and no config.json.
 bool IsAdapterFolder(const std::string& path);
 
+// Paths of the files that make up an adapter.
+std::vector<std::string> AdapterFiles(const std::string& folder);
+
 struct PeftConfig {
   graph::LoraSpec lora;  // targets: the modules of the file by their full names; patterns likewise
   std::string base;      // base_model_name_or_path as written; "": none
