@@ -49,6 +49,38 @@ void ForEach(const TensorView& in, const TensorView& out, Fn&& fn) {
   }
 }
 
+// product NULL: not wanted.
+void BackwardOfGated(uint32_t kind, const TensorView& dy, const TensorView& gate,
+                     const TensorView& up, const TensorView& d_gate, const TensorView& d_up,
+                     const TensorView* product, int n_threads) {
+  if (!InKernels(kind)) {
+    ByType(gate, [&](auto zero) {
+      using T = decltype(zero);
+      const T *g = gate.as<T>(), *u = up.as<T>(), *grad = dy.as<T>();
+      T *dg = d_gate.as<T>(), *du = d_up.as<T>();
+      T* const again = product == nullptr ? nullptr : product->as<T>();
+      ForEach(gate, dy, [&](int64_t i, int64_t o) {
+        const T gate_value = g[i], up_value = u[i], dy_value = grad[o];
+        const T value = Value(kind, gate_value);
+        dg[i] = dy_value * up_value * Slope(kind, gate_value);
+        du[i] = dy_value * value;
+        if (again != nullptr) again[o] = value * up_value;
+      });
+    });
+    return;
+  }
+  const retort_gated_shape shape = Shape(kind, gate, dy);
+  if (gate.dtype == DType::kF32) {
+    retort_gated_backward_again_f32(&shape, gate.as<float>(), up.as<float>(), dy.as<float>(),
+                                    d_gate.as<float>(), d_up.as<float>(),
+                                    product == nullptr ? nullptr : product->as<float>(), n_threads);
+  } else {
+    retort_gated_backward_again_f64(
+        &shape, gate.as<double>(), up.as<double>(), dy.as<double>(), d_gate.as<double>(),
+        d_up.as<double>(), product == nullptr ? nullptr : product->as<double>(), n_threads);
+  }
+}
+
 }  // namespace
 
 void ActivationForward(uint32_t kind, const TensorView& x, const TensorView& y, int n_threads) {
@@ -108,27 +140,13 @@ void GatedForward(uint32_t kind, const TensorView& gate, const TensorView& up, c
 void GatedBackward(uint32_t kind, const TensorView& dy, const TensorView& gate,
                    const TensorView& up, const TensorView& d_gate, const TensorView& d_up,
                    int n_threads) {
-  if (!InKernels(kind)) {
-    ByType(gate, [&](auto zero) {
-      using T = decltype(zero);
-      const T *g = gate.as<T>(), *u = up.as<T>(), *grad = dy.as<T>();
-      T *dg = d_gate.as<T>(), *du = d_up.as<T>();
-      ForEach(gate, dy, [&](int64_t i, int64_t o) {
-        const T gate_value = g[i], up_value = u[i];
-        dg[i] = grad[o] * up_value * Slope(kind, gate_value);
-        du[i] = grad[o] * Value(kind, gate_value);
-      });
-    });
-    return;
-  }
-  const retort_gated_shape shape = Shape(kind, gate, dy);
-  if (gate.dtype == DType::kF32) {
-    retort_gated_backward_f32(&shape, gate.as<float>(), up.as<float>(), dy.as<float>(),
-                              d_gate.as<float>(), d_up.as<float>(), n_threads);
-  } else {
-    retort_gated_backward_f64(&shape, gate.as<double>(), up.as<double>(), dy.as<double>(),
-                              d_gate.as<double>(), d_up.as<double>(), n_threads);
-  }
+  BackwardOfGated(kind, dy, gate, up, d_gate, d_up, nullptr, n_threads);
+}
+
+void GatedBackwardAgain(uint32_t kind, const TensorView& dy, const TensorView& gate,
+                        const TensorView& up, const TensorView& d_gate, const TensorView& d_up,
+                        const TensorView& product, int n_threads) {
+  BackwardOfGated(kind, dy, gate, up, d_gate, d_up, &product, n_threads);
 }
 
 }  // namespace retort::ops

@@ -92,19 +92,4 @@ void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t
   }
 }
 
-void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
-                      const TensorView& q, const TensorView& k, const TensorView& v,
-                      const TensorView& out, const TensorView* lse, int n_threads) {
-  Workspace workspace;
-  AttentionForward(spec, cu_seqlens, q, k, v, out, lse, workspace, n_threads);
-}
-
-void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
-                       const TensorView& d_out, const TensorView& q, const TensorView& k,
-                       const TensorView& v, const TensorView& out, const TensorView& lse,
-                       const AttentionGradients& grads, int n_threads) {
-  Workspace workspace;
-  AttentionBackward(spec, cu_seqlens, d_out, q, k, v, out, lse, grads, workspace, n_threads);
-}
-
 }  // namespace retort::ops

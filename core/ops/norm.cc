@@ -63,4 +63,23 @@ void NormBackward(const NormSpec& spec, const TensorView& dy, const TensorView& 
   }
 }
 
+void AddNormBackward(const NormSpec& spec, const TensorView& dy, const TensorView& x,
+                     const TensorView& w, const TensorView& rstd, const TensorView& dx,
+                     bool accumulate, const TensorView& dw, Workspace& workspace, int n_threads) {
+  const retort_norm_shape shape = Shape(spec, x);
+  const int add = accumulate ? 1 : 0;
+  if (x.dtype == DType::kF32) {
+    void* const scratch = workspace.Reserve(retort_rms_norm_scratch_f32(&shape));
+    retort_rms_norm_backward_fused_f32(
+        &shape, dy.as<float>(), dy.strides[0], x.as<float>(), x.strides[0], w.as<float>(),
+        rstd.as<float>(), dx.as<float>(), dx.strides[0], add, dw.as<float>(), scratch, n_threads);
+  } else {
+    void* const scratch = workspace.Reserve(retort_rms_norm_scratch_f64(&shape));
+    retort_rms_norm_backward_fused_f64(&shape, dy.as<double>(), dy.strides[0], x.as<double>(),
+                                       x.strides[0], w.as<double>(), rstd.as<double>(),
+                                       dx.as<double>(), dx.strides[0], add, dw.as<double>(),
+                                       scratch, n_threads);
+  }
+}
+
 }  // namespace retort::ops

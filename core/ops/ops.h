@@ -108,23 +108,16 @@ void Rope(const graph::Node& node, const RopeAngles& angles, Rotation rotation,
           int n_threads);
 
 // attention: causal within each sequence of cu_seqlens. lse_TN (log-sum-exp of the scores, for
-// backward) may be NULL. The calls without a workspace are going away.
+// backward) may be NULL. `longest`: rows of the longest sequence.
 int64_t AttentionWorkspaceBytes(const graph::AttentionSpec& spec, DType dtype, int64_t longest,
                                 bool backward, int n_threads);
 void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
                       const TensorView& q, const TensorView& k, const TensorView& v,
                       const TensorView& out, const TensorView* lse_TN, Workspace& workspace,
                       int n_threads);
-void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
-                      const TensorView& q, const TensorView& k, const TensorView& v,
-                      const TensorView& out, const TensorView* lse_TN, int n_threads);
 struct AttentionGradients {
   TensorView dq, dk, dv;
 };
-void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
-                       const TensorView& d_out, const TensorView& q, const TensorView& k,
-                       const TensorView& v, const TensorView& out, const TensorView& lse_TN,
-                       const AttentionGradients& grads, int n_threads);
 void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
                        const TensorView& d_out, const TensorView& q, const TensorView& k,
                        const TensorView& v, const TensorView& out, const TensorView& lse_TN,

@@ -5,7 +5,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "retort/kernels/optimizer.h"
 #include "retort/sdk/optimizer.h"
@@ -45,7 +47,16 @@ class AdamW {
     return {.states = {"exp_avg", "exp_avg_sq"}};
   }
 
-  void Step(const Call& call, const Update& update) {
+  void StepAll(const Call& call, std::span<const Update> updates) {
+    params_.clear();
+    tensors_.clear();
+    params_.reserve(updates.size());  // tensors_ points into it
+    for (const Update& update : updates) Add(update);
+    retort_adamw_list_f32(tensors_.data(), static_cast<int64_t>(tensors_.size()), call.n_threads());
+  }
+
+ private:
+  void Add(const Update& update) {
     const std::span<float> param = update.param(), m = update.state(0), v = update.state(1);
     if (update.grad().size() != param.size() || m.size() != param.size() ||
         v.size() != param.size()) {
@@ -53,19 +64,21 @@ class AdamW {
                                                  ": gradient and state must have the param's size");
     }
     const auto step = static_cast<double>(update.step());
-    const retort_adamw_params params = {.learning_rate = update.learning_rate(),
-                                        .beta1 = beta1_,
-                                        .beta2 = beta2_,
-                                        .eps = eps_,
-                                        .weight_decay = update.weight_decay(),
-                                        .bias_correction1 = 1 - std::pow(beta1_, step),
-                                        .bias_correction2 = 1 - std::pow(beta2_, step),
-                                        .grad_scale = update.grad_scale()};
-    retort_adamw_f32(&params, param.data(), update.grad().data(), m.data(), v.data(),
-                     static_cast<int64_t>(param.size()), call.n_threads());
+    params_.push_back({.learning_rate = update.learning_rate(),
+                       .beta1 = beta1_,
+                       .beta2 = beta2_,
+                       .eps = eps_,
+                       .weight_decay = update.weight_decay(),
+                       .bias_correction1 = 1 - std::pow(beta1_, step),
+                       .bias_correction2 = 1 - std::pow(beta2_, step),
+                       .grad_scale = update.grad_scale()});
+    tensors_.push_back({.p = param.data(),
+                        .grad = update.grad().data(),
+                        .m = m.data(),
+                        .v = v.data(),
+                        .n = static_cast<int64_t>(param.size()),
+                        .params = &params_.back()});
   }
-
- private:
   static double Beta(const retort::sdk::JsonValue& value) {
     const double beta = value.AsDouble();
     if (beta >= 1) throw Failure(RETORT_INVALID_ARGUMENT, value.name() + ": must be below 1");
@@ -73,6 +86,8 @@ class AdamW {
   }
 
   double eps_, beta1_ = 0, beta2_ = 0;
+  std::vector<retort_adamw_params> params_;  // of the step at hand
+  std::vector<retort_adamw_tensor_f32> tensors_;
 };
 
 RETORT_OPTIMIZER("adamw", AdamW, "AdamW: Adam with decoupled weight decay", kSchema);

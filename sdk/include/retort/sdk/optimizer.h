@@ -1,6 +1,7 @@
 // Optimizers in C++: a class with
 //   OptimizerSpec Spec(const retort_param_info&) const     a pure function of config and info
 //   void Step(const Call&, const Update&)                  one tensor or shard
+// or, instead of Step, void StepAll(const Call&, std::span<const Update>): all of a step at once;
 // optionally `std::string Save() const` and `void Load(std::string_view)` for scalar state; then
 //   RETORT_OPTIMIZER("my_optimizer", MyOptimizer, "one line for people", kSchema);
 // SPDX-License-Identifier: Apache-2.0
@@ -115,6 +116,8 @@ class OptimizerInstance final : public Instance {
       const double scale = args->grad_scale == nullptr
                                ? 1.0
                                : double{FlatOf<const float>(*args->grad_scale, "grad_scale")[0]};
+      std::vector<Update>& updates = Of(p).updates_;
+      updates.clear();
       const char* at = reinterpret_cast<const char*>(args->tensors);
       for (uint64_t i = 0; i < args->n; ++i, at += args->tensor_stride) {
         const auto& tensor = *reinterpret_cast<const retort_optimizer_tensor*>(at);
@@ -122,9 +125,15 @@ class OptimizerInstance final : public Instance {
           throw Failure(RETORT_INVALID_ARGUMENT,
                         std::string(tensor.info->name) + ": its group has no learning rate");
         }
-        Of(p).optimizer_.Step(call, Update(*args, tensor, scale));
-        FillLowPrecision(tensor);
+        updates.emplace_back(*args, tensor, scale);
       }
+      T& optimizer = Of(p).optimizer_;
+      if constexpr (requires { optimizer.StepAll(call, std::span<const Update>(updates)); }) {
+        optimizer.StepAll(call, std::span<const Update>(updates));
+      } else {
+        for (const Update& update : updates) optimizer.Step(call, update);
+      }
+      for (const Update& update : updates) FillLowPrecision(update.raw());
     });
   }
   static retort_status Save(retort_instance* p, const retort_call* call,
@@ -142,6 +151,7 @@ class OptimizerInstance final : public Instance {
 
   T optimizer_;
   std::deque<Stored> specs_;
+  std::vector<Update> updates_;  // of the step at hand
   retort_optimizer_v1 table_ = {sizeof(retort_optimizer_v1), 0, Spec, Step, nullptr, nullptr};
 };
 
