@@ -35,25 +35,25 @@ template <class V, int kRows, int kCols, int64_t kARow, int64_t kAK, bool kAdd>
   V acc[kRows][kCols];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int v = 0; v < kCols; ++v) {
       acc[r][v] = kAdd ? V::Load(c + r * c_stride + v * 16) : V::Zero();
     }
   }
   for (int64_t k = 0; k < depth; ++k, a += kAK, b += b_stride) {
     V bv[kCols];
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int v = 0; v < kCols; ++v) bv[v] = V::Load(b + v * 16);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const V av = V::Set1(a[r * kARow]);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int v = 0; v < kCols; ++v) acc[r][v] = Fma(av, bv[v], acc[r][v]);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int v = 0; v < kCols; ++v) acc[r][v].Store(c + r * c_stride + v * 16);
   }
 }
