@@ -3,109 +3,114 @@
 
 #include <sys/mman.h>
 
-#include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <string>
+
+#include "core/base/checked.h"
+#include "core/generate/kv_blocks.h"
 
 namespace retort::generate {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
+static_assert(kKvBlock == RETORT_KERNELS_KV_BLOCK);
 
-std::string Numbers(int64_t slots, int64_t context, int64_t bytes_per_token) {
-  return std::to_string(slots) + " slots x " + std::to_string(context) + " tokens x " +
-         std::to_string(bytes_per_token) + " bytes a token";
+// -1: no type of keys and values.
+int KernelType(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return RETORT_KERNELS_KV_F32;
+    case DType::kBF16: return RETORT_KERNELS_KV_BF16;
+    case DType::kI8: return RETORT_KERNELS_KV_INT8;
+    default: return -1;
+  }
 }
 
-// Untouched memory on huge pages where the system gives them; NULL if there is none.
-float* Reserve(size_t bytes) {
-  const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-  void* p = std::aligned_alloc(kHugePage, rounded);
-  if (p != nullptr) ::madvise(p, rounded, MADV_HUGEPAGE);
-  return static_cast<float*>(p);
+// Keys, or values, of one layer in a block.
+int64_t LayerBytes(const graph::AttentionSpec& spec, int kv_type) {
+  return spec.n_kv_heads * retort_kv_head_bytes(kv_type, spec.head_dim);
 }
 
 }  // namespace
 
-void KvCache::Free::operator()(float* p) const { std::free(p); }
+void Unmap::operator()(unsigned char* p) const { ::munmap(p, bytes); }
 
-int64_t KvCache::BytesPerToken(const graph::Graph& graph) {
-  int64_t elements = 0;
-  for (const graph::Node& node : graph.nodes) {
-    if (node.op != graph::Op::kAttention) continue;
-    elements += 2 * node.attention.n_kv_heads * node.attention.head_dim;
+Result<int64_t> KvCache::BytesPerBlock(const graph::Graph& graph, DType dtype) {
+  const int kv_type = KernelType(dtype);
+  if (kv_type < 0) {
+    return InvalidArgument("kv_dtype: keys and values are kept in float32, bfloat16 or int8, not " +
+                           std::string(DTypeName(dtype)));
   }
-  return elements * static_cast<int64_t>(sizeof(float));
+  int64_t bytes = 0;
+  for (const graph::Node& node : graph.nodes) {
+    if (node.op == graph::Op::kAttention) bytes += 2 * LayerBytes(node.attention, kv_type);
+  }
+  return bytes;
 }
 
-Result<std::unique_ptr<KvCache>> KvCache::Create(const graph::Graph& graph, int64_t slots,
-                                                 int64_t context, int n_threads) {
+// Zero pages, huge ones where the system gives them.
+Result<Pages> KvCache::Map(int64_t blocks, int64_t block_bytes) {
+  const auto failure = [&] {
+    return ResourceExhausted("KV cache: no memory for " + std::to_string(blocks) + " blocks of " +
+                             std::to_string(kKvBlock) + " tokens x " + std::to_string(block_bytes) +
+                             " bytes; lower max_batch or max_tokens, set kv_memory, or choose a "
+                             "smaller kv_dtype");
+  };
+  size_t bytes = 0;
+  if (!CheckedMul(static_cast<size_t>(blocks), static_cast<size_t>(block_bytes), &bytes)) {
+    return failure();
+  }
+  if (bytes == 0) return Pages(nullptr, Unmap{});
+  void* p =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
+  if (p == MAP_FAILED) return failure();
+  ::madvise(p, bytes, MADV_HUGEPAGE);
+  return Pages(static_cast<unsigned char*>(p), Unmap{bytes});
+}
+
+Result<std::unique_ptr<KvCache>> KvCache::Create(const graph::Graph& graph,
+                                                 const Options& options) {
   std::unique_ptr<KvCache> cache(new KvCache);
-  cache->context_ = context;
-  cache->n_threads_ = n_threads;
+  cache->n_threads_ = options.n_threads;
+  RETORT_ASSIGN_OR_RETURN(cache->block_bytes_, BytesPerBlock(graph, options.dtype));
+  RETORT_ASSIGN_OR_RETURN(cache->memory_, Map(options.blocks, cache->block_bytes_));
   cache->layers_.resize(static_cast<size_t>(graph.n_layers));
+  const int kv_type = KernelType(options.dtype);
+  unsigned char* next = cache->memory_.get();
   for (const graph::Node& node : graph.nodes) {
     if (node.op != graph::Op::kAttention) continue;
     const graph::AttentionSpec& spec = node.attention;
-    if (spec.head_dim > RETORT_KERNELS_MAX_HEAD_DIM) {
+    if (spec.head_dim > RETORT_KERNELS_KV_MAX_HEAD_DIM) {
       return Unimplemented("decoding: the model's head_dim " + std::to_string(spec.head_dim) +
-                           " is above " + std::to_string(RETORT_KERNELS_MAX_HEAD_DIM));
+                           " is above " + std::to_string(RETORT_KERNELS_KV_MAX_HEAD_DIM));
     }
-    cache->layers_[static_cast<size_t>(node.layer)] = {cache->slot_elements_, spec.n_kv_heads,
-                                                       spec.head_dim};
-    cache->slot_elements_ += context * spec.n_kv_heads * spec.head_dim;
+    const int64_t bytes = LayerBytes(spec, kv_type);
+    cache->layers_[static_cast<size_t>(node.layer)] = {.keys = next,
+                                                       .values = next + bytes,
+                                                       .block_stride = cache->block_bytes_,
+                                                       .n_kv_heads = spec.n_kv_heads,
+                                                       .head_dim = spec.head_dim,
+                                                       .kv_type = kv_type,
+                                                       .reserved = 0};
+    next += 2 * bytes;
   }
-  const int64_t per_token = BytesPerToken(graph);
-  const int64_t most = std::numeric_limits<int64_t>::max() / 2;
-  if (per_token > 0 && context > most / per_token / slots) {
-    return ResourceExhausted("KV cache: " + Numbers(slots, context, per_token) +
-                             " is more than any machine has; lower max_batch or max_context");
-  }
-  const size_t bytes = static_cast<size_t>(slots * cache->slot_elements_) * sizeof(float);
-  cache->keys_.reset(Reserve(bytes));
-  cache->values_.reset(Reserve(bytes));
-  if (bytes > 0 && (cache->keys_ == nullptr || cache->values_ == nullptr)) {
-    return ResourceExhausted("KV cache: no memory for " + Numbers(slots, context, per_token) +
-                             "; lower max_batch or max_context");
-  }
-  cache->rows_.reserve(static_cast<size_t>(slots));
-  cache->slots_.reserve(static_cast<size_t>(slots));
-  RETORT_ASSIGN_OR_RETURN(cache->states_, OpStateMemory::Create(graph, slots));
+  cache->sequences_.reserve(static_cast<size_t>(options.slots));
+  cache->slots_.reserve(static_cast<size_t>(options.slots));
+  RETORT_ASSIGN_OR_RETURN(cache->states_, OpStateMemory::Create(graph, options.slots));
   return cache;
 }
 
 void KvCache::SetRows(std::span<const Rows> rows) {
-  rows_.assign(rows.begin(), rows.end());
+  sequences_.clear();
   slots_.clear();
-  for (const Rows& r : rows_) slots_.push_back(r.slot);
-}
-
-void KvCache::CopyPrefix(int32_t from, int32_t to, int64_t n) {
-  states_.Restore(to);
-  if (from == to) return;
-  for (const Layer& layer : layers_) {
-    const size_t bytes = static_cast<size_t>(n * layer.head_dim) * sizeof(float);
-    for (int64_t g = 0; g < layer.n_kv_heads; ++g) {
-      const int64_t head = g * context_ * layer.head_dim;
-      const int64_t source = OffsetOf(from, layer) + head, target = OffsetOf(to, layer) + head;
-      std::memcpy(keys_.get() + target, keys_.get() + source, bytes);
-      std::memcpy(values_.get() + target, values_.get() + source, bytes);
-    }
+  for (const Rows& r : rows) {
+    sequences_.push_back({.table = r.blocks.data(), .n_past = r.past, .n_rows = r.rows});
+    slots_.push_back(r.slot);
   }
 }
 
-void KvCache::Append(const Layer& layer, const TensorView& rows_TGH, float* cache) const {
-  const float* row = rows_TGH.as<float>();
-  const size_t bytes = static_cast<size_t>(layer.head_dim) * sizeof(float);
-  for (const Rows& r : rows_) {
-    float* slot = cache + OffsetOf(r.slot, layer);
-    for (int64_t t = r.past; t < r.past + r.rows; ++t, row += rows_TGH.strides[0]) {
-      for (int64_t g = 0; g < layer.n_kv_heads; ++g) {
-        std::memcpy(slot + (g * context_ + t) * layer.head_dim, row + g * layer.head_dim, bytes);
-      }
-    }
-  }
+void KvCache::CopyBlock(int32_t from, int32_t to) {
+  if (block_bytes_ == 0) return;
+  std::memcpy(memory_.get() + to * block_bytes_, memory_.get() + from * block_bytes_,
+              static_cast<size_t>(block_bytes_));
 }
 
 void KvCache::Attend(const graph::Node& node, const TensorView& q, const TensorView& k,
@@ -113,33 +118,17 @@ void KvCache::Attend(const graph::Node& node, const TensorView& q, const TensorV
   if (q.dtype != DType::kF32) {
     throw Error(Unimplemented("decoding runs in f32, not " + std::string(DTypeName(q.dtype))));
   }
-  const Layer& layer = layers_[static_cast<size_t>(node.layer)];
-  Append(layer, k, keys_.get());
-  Append(layer, v, values_.get());
+  const retort_kv_cache& layer = layers_[static_cast<size_t>(node.layer)];
+  const auto n = static_cast<int64_t>(sequences_.size());
+  retort_kv_append_f32(&layer, sequences_.data(), n, k.as<float>(), k.strides[0], v.as<float>(),
+                       v.strides[0], n_threads_);
   const graph::AttentionSpec& spec = node.attention;
-  const retort_attention_shape shape = {.n_heads = spec.n_heads,
-                                        .n_kv_heads = spec.n_kv_heads,
-                                        .head_dim = spec.head_dim,
-                                        .window = spec.window,
-                                        .scale = spec.scale,
-                                        .soft_cap = spec.soft_cap,
-                                        .kv_head_stride = context_ * spec.head_dim,
-                                        .kv_row_stride = spec.head_dim};
-  sequences_.clear();
-  int64_t row = 0;
-  for (const Rows& r : rows_) {
-    sequences_.push_back({.q = q.as<float>() + row * q.strides[0],
-                          .k = keys_.get() + OffsetOf(r.slot, layer),
-                          .v = values_.get() + OffsetOf(r.slot, layer),
-                          .out = out.as<float>() + row * out.strides[0],
-                          .q_stride = q.strides[0],
-                          .out_stride = out.strides[0],
-                          .n_q = r.rows,
-                          .n_past = r.past});
-    row += r.rows;
-  }
-  retort_cached_attention_f32(&shape, sequences_.data(), static_cast<int64_t>(sequences_.size()),
-                              n_threads_);
+  const retort_kv_attention_shape shape = {.n_heads = spec.n_heads,
+                                           .window = spec.window,
+                                           .scale = spec.scale,
+                                           .soft_cap = spec.soft_cap};
+  retort_kv_attention_f32(&shape, &layer, sequences_.data(), n, q.as<float>(), q.strides[0],
+                          out.as<float>(), out.strides[0], n_threads_);
 }
 
 }  // namespace retort::generate

@@ -1,7 +1,7 @@
-// Keys and values of the decode slots, and the attention over them; beside them the states of
-// custom ops. A slot holds one sequence of at most `context` positions; memory is taken once and
-// pages are touched as sequences grow. Layout, K and V alike: [slot][layer][kv head][position][head
-// dim]. Legend: T rows of the pass, N query heads, G key/value heads, H head dim.
+// Memory of cached keys and values, and the attention over them; beside them the states of custom
+// ops, by decode slot. Memory is taken once; pages are touched as blocks come into use. Layout:
+// [block][layer][keys, values][kv head], each as kernels/kv_attention.h has it: a block is one
+// piece, so that copying it is one copy.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -14,32 +14,43 @@
 #include "core/engine/inference.h"
 #include "core/generate/op_states.h"
 #include "core/graph/graph.h"
-#include "retort/kernels/attention.h"
+#include "retort/kernels/kv_attention.h"
 
 namespace retort::generate {
 
+struct Unmap {
+  size_t bytes = 0;
+  void operator()(unsigned char* p) const;
+};
+using Pages = std::unique_ptr<unsigned char, Unmap>;
+
 class KvCache final : public engine::AttentionStore {
  public:
-  // Rows of one slot in the coming pass: they stand at positions past .. past + rows - 1.
+  // Rows of one sequence in the coming pass: they stand at positions past .. past + rows - 1, which
+  // its blocks cover. The blocks stay in place until the pass is over.
   struct Rows {
+    std::span<const int32_t> blocks;
     int32_t slot = 0;
     int64_t past = 0, rows = 1;
   };
+  struct Options {
+    int64_t blocks = 0, slots = 0;
+    DType dtype = DType::kF32;  // f32, bf16 or i8
+    int n_threads = 1;
+  };
 
-  static Result<std::unique_ptr<KvCache>> Create(const graph::Graph& graph, int64_t slots,
-                                                 int64_t context, int n_threads);
-  // Bytes of one position of one slot.
-  static int64_t BytesPerToken(const graph::Graph& graph);
+  // UNIMPLEMENTED for a model that can't decode; RESOURCE_EXHAUSTED with the numbers.
+  static Result<std::unique_ptr<KvCache>> Create(const graph::Graph& graph, const Options& options);
+  // INVALID_ARGUMENT: a dtype that keys and values can't have.
+  static Result<int64_t> BytesPerBlock(const graph::Graph& graph, DType dtype);
 
   // What the rows of the next passes are, in the pass's order.
   void SetRows(std::span<const Rows> rows);
-  // A prompt moves in: states of ops begin at zero.
+  void CopyBlock(int32_t from, int32_t to);
+  // States of ops: a prompt begins at zero; what it leaves is kept for all its samples.
   void BeginPrompt(int32_t slot) { states_.Clear(slot); }
-  // All of it has passed: keeps the states, for the other samples of the prompt.
   void EndPrompt(int32_t slot) { states_.Keep(slot); }
-  // Copies positions 0 .. n-1 of all layers, which must be the prompt of the last EndPrompt, and
-  // the states kept then. from may be to.
-  void CopyPrefix(int32_t from, int32_t to, int64_t n);
+  void BeginSample(int32_t slot) { states_.Restore(slot); }
 
   void Attend(const graph::Node& node, const TensorView& q, const TensorView& k,
               const TensorView& v, const TensorView& out) override;
@@ -47,28 +58,16 @@ class KvCache final : public engine::AttentionStore {
     return states_.Of(node.custom, slots_);
   }
 
-  int64_t context() const { return context_; }
-
  private:
-  struct Layer {
-    int64_t offset = 0, n_kv_heads = 0, head_dim = 0;  // offset in elements, within a slot
-  };
-  struct Free {
-    void operator()(float* p) const;
-  };
   KvCache() = default;
-  int64_t OffsetOf(int64_t slot, const Layer& layer) const {
-    return slot * slot_elements_ + layer.offset;
-  }
-  void Append(const Layer& layer, const TensorView& rows_TGH, float* cache) const;
+  static Result<Pages> Map(int64_t blocks, int64_t block_bytes);
 
-  std::vector<Layer> layers_;
-  std::vector<Rows> rows_;
-  std::vector<int32_t> slots_;  // of rows_
+  std::vector<retort_kv_cache> layers_;
+  std::vector<retort_kv_sequence> sequences_;  // of the pass
+  std::vector<int32_t> slots_;                 // likewise
   OpStateMemory states_;
-  std::vector<retort_attention_sequence_f32> sequences_;  // of the node at hand
-  std::unique_ptr<float[], Free> keys_, values_;
-  int64_t context_ = 0, slot_elements_ = 0;
+  Pages memory_;
+  int64_t block_bytes_ = 0;
   int n_threads_ = 1;
 };
 

@@ -18,8 +18,15 @@ namespace retort::generate {
 Status CheckRequests(const graph::Graph& graph, std::span<const engine::GenerateRequest> requests,
                      const engine::GenerateOptions& options);
 
-// Positions that a request may come to use: prompt and completion.
+// Tokens that a sample of the request may come to have: prompt and completion.
 int64_t TokensNeeded(const engine::GenerateRequest& request);
+// Those of them whose keys and values are kept: the last one's never are.
+inline int64_t PositionsKept(const engine::GenerateRequest& request) {
+  return TokensNeeded(request) - 1;
+}
+// Whether a sample of the request may outgrow its cached keys: it begins at or below one of these
+// lengths (graph::StaleLengths) and goes on above.
+bool OutgrowsKeys(const engine::GenerateRequest& request, std::span<const int64_t> stale_lengths);
 int64_t LongestRequest(std::span<const engine::GenerateRequest> requests);
 int64_t CountSamples(std::span<const engine::GenerateRequest> requests);
 

@@ -96,6 +96,30 @@ Sampler::Cut Sampler::KeepTopP(std::span<const float> logits, const Cut& cut, do
   return kept;
 }
 
+// Bins below the limit's hold likelier ids only; rounding may move an id to the bin beside it.
+Sampler::Cut Sampler::KeepMinP(std::span<const float> logits, const Cut& cut, double p) {
+  const auto limit_bin = static_cast<int64_t>(std::min(-std::log(p) * kBinsPerNat, kBins - 1.0));
+  const int64_t first = std::max<int64_t>(limit_bin - 1, 0);
+  Cut kept;
+  for (; kept.bin < std::min(first, cut.bin); ++kept.bin) {
+    kept.mass_before += bin_mass_[static_cast<size_t>(kept.bin)];
+  }
+  for (; kept.bin < kBins; ++kept.bin) {
+    if (kept.bin == cut.bin && cut.count == 0) return cut;
+    SortBin(logits, kept.bin);
+    const int64_t most = kept.bin == cut.bin ? cut.count : static_cast<int64_t>(candidates_.size());
+    kept.mass = kept.mass_before;
+    for (kept.count = 0; kept.count < most; ++kept.count) {
+      const double mass = MassOf(candidates_[static_cast<size_t>(kept.count)]);
+      if (mass < p) return kept;
+      kept.mass += mass;
+    }
+    if (kept.bin == cut.bin) return cut;
+    kept.mass_before = kept.mass;
+  }
+  return cut;
+}
+
 int32_t Sampler::DrawFromBins(std::span<const float> logits, const Cut& cut, double target) {
   int64_t bin = 0, last = -1;  // last: the last bin with mass, in case rounding leaves target over
   double before = 0, before_last = 0;
@@ -145,8 +169,19 @@ int32_t Sampler::DrawFromBlocks(double target) const {
   return drawn;
 }
 
+int32_t Sampler::DrawFiltered(std::span<const float> logits, const engine::SamplingParams& params,
+                              double uniform) {
+  FillBins(logits);
+  const bool top_k = params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size());
+  Cut cut = top_k ? KeepTopK(logits, params.top_k) : KeepAll();
+  if (params.top_p < 1) cut = KeepTopP(logits, cut, params.top_p);
+  if (params.min_p > 0) cut = KeepMinP(logits, cut, params.min_p);
+  return DrawFromBins(logits, cut, uniform * cut.mass);
+}
+
 Draw Sampler::Sample(std::span<float> logits, const engine::SamplingParams& params,
-                     std::span<const int32_t> banned, double uniform) {
+                     std::span<const int32_t> banned, double uniform,
+                     std::span<const TokenCounts::Entry> counts) {
   const auto vocab = static_cast<int64_t>(logits.size());
   const bool greedy = params.temperature == 0;
   const double scale = greedy ? 1 : 1 / params.temperature;
@@ -156,30 +191,24 @@ Draw Sampler::Sample(std::span<float> logits, const engine::SamplingParams& para
       retort_exp_blocks_f32(logits.data(), vocab, scale, full_max, p_.data(), block_sums_.data());
   if (!std::isfinite(total) || !std::isfinite(full_max)) return {};
   const double log_total = std::log(total);
-  if (!banned.empty()) {
-    for (int32_t id : banned) {
-      logits[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
-    }
+  edits_.Apply(logits, params, counts, banned);
+  if (!edits_.empty()) {
     best = ArgMax(logits, &max_);
     if (!std::isfinite(max_)) return {};
-    total = retort_exp_blocks_f32(logits.data(), vocab, scale, static_cast<double>(max_), p_.data(),
-                                  block_sums_.data());
+    if (!greedy) {
+      total = retort_exp_blocks_f32(logits.data(), vocab, scale, static_cast<double>(max_),
+                                    p_.data(), block_sums_.data());
+    }
   }
   int32_t id = best;
   if (!greedy) {
-    const bool top_k = params.top_k > 0 && params.top_k < vocab, top_p = params.top_p < 1;
-    if (top_k || top_p) {
-      bins_per_unit_ = static_cast<float>(scale * kBinsPerNat);
-      FillBins(logits);
-      Cut cut = top_k ? KeepTopK(logits, params.top_k) : KeepAll();
-      if (top_p) cut = KeepTopP(logits, cut, params.top_p);
-      id = DrawFromBins(logits, cut, uniform * cut.mass);
-    } else {
-      id = DrawFromBlocks(uniform * total);
-    }
+    const bool filters =
+        (params.top_k > 0 && params.top_k < vocab) || params.top_p < 1 || params.min_p > 0;
+    bins_per_unit_ = static_cast<float>(scale * kBinsPerNat);
+    id = filters ? DrawFiltered(logits, params, uniform) : DrawFromBlocks(uniform * total);
     if (id < 0) id = best;  // only if u * mass rounds up to the mass itself
   }
-  const double z = static_cast<double>(logits[static_cast<size_t>(id)]);
+  const auto z = static_cast<double>(edits_.Before(logits, id));
   return {id, static_cast<float>(scale * (z - full_max) - log_total)};
 }
 

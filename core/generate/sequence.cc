@@ -15,6 +15,15 @@ RngKey KeyOf(const engine::GenerateRequest& request, int32_t index) {
                 static_cast<uint64_t>(index));
 }
 
+TokenCounts CountPrompt(const engine::GenerateRequest& request) {
+  const engine::SamplingParams& s = request.sampling;
+  if (!HasPenalties(s)) return {};
+  TokenCounts counts(request.ids.size() + static_cast<size_t>(s.max_tokens));
+  if (s.repetition_penalty == 1) return counts;
+  for (int32_t id : request.ids) counts.AddPrompt(id);
+  return counts;
+}
+
 bool Contains(std::span<const int32_t> ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
@@ -28,7 +37,8 @@ Sequence::Sequence(const engine::GenerateRequest& request, int32_t index,
       key_(KeyOf(request, index)),
       streams_(options.tokenizer != nullptr && (options.on_text || !request.sampling.stop.empty())),
       decoder_(options.tokenizer),
-      matcher_(request.sampling.stop) {
+      matcher_(request.sampling.stop),
+      counts_(CountPrompt(request)) {
   completion_.uid = request.uid;
   completion_.index = index;
   completion_.ids.reserve(static_cast<size_t>(request.sampling.max_tokens));
@@ -52,6 +62,7 @@ std::span<const int32_t> Sequence::banned() const {
 void Sequence::Add(int32_t id, float logp) {
   completion_.ids.push_back(id);
   completion_.logp.push_back(logp);
+  if (counts_.takes_ids()) counts_.AddCompletion(id);
 }
 
 void Sequence::Push(const Draw& draw) {

@@ -10,6 +10,7 @@
 #include "core/base/rng.h"
 #include "core/engine/engine.h"
 #include "core/generate/sampler.h"
+#include "core/generate/token_counts.h"
 #include "core/text/tokenizer.h"
 
 namespace retort::generate {
@@ -32,6 +33,8 @@ class Sequence {
   int64_t last_position() const;
   // The counter-based number of the next token.
   double NextUniform() const { return Rng(key_, completion_.ids.size()).Uniform(); }
+  // Of prompt and completion so far; empty if no penalty asks for them.
+  std::span<const TokenCounts::Entry> counts() const { return counts_.entries(); }
   // Ids that must not be drawn next.
   std::span<const int32_t> banned() const;
 
@@ -47,6 +50,7 @@ class Sequence {
   const bool streams_;  // text is made token by token, not at the end
   text::StreamDecoder decoder_;
   text::StopMatcher matcher_;
+  TokenCounts counts_;
   engine::Completion completion_;
   bool finished_ = false;
 };

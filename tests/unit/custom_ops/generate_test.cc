@@ -24,7 +24,8 @@ std::vector<float> Feed(HybridModel<float>& model, engine::Inference& inference,
   std::vector<int32_t> positions;
   for (int64_t t = begin; t < begin + n; ++t) positions.push_back(static_cast<int32_t>(t));
   const std::vector<int32_t> cu = {0, static_cast<int32_t>(n)};
-  const generate::KvCache::Rows rows[] = {{.slot = 0, .past = begin, .rows = n}};
+  const int32_t blocks[] = {0};
+  const generate::KvCache::Rows rows[] = {{.blocks = blocks, .slot = 0, .past = begin, .rows = n}};
   cache.SetRows(rows);
   const TensorView hidden =
       inference.Forward({.ids = ids.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)),
@@ -42,7 +43,9 @@ TEST(HybridDecode, LogitsTokenByTokenEqualTheForwardPass) {
   const engine::MicroBatch all = engine::test::Documents({40}, model.graph().vocab());
   const std::vector<float> want = model.Logits(engine::test::RowsOf(all));
   engine::Inference inference(model.graph(), model.views(), kThreads);
-  auto cache = generate::KvCache::Create(model.graph(), 1, 40, kThreads).value();
+  auto cache =
+      generate::KvCache::Create(model.graph(), {.blocks = 1, .slots = 1, .n_threads = kThreads})
+          .value();
   for (const int64_t prefill : {1, 2, 17}) {
     cache->BeginPrompt(0);
     std::vector<float> got = Feed(model, inference, *cache, all.ids, 0, prefill);
@@ -130,6 +133,62 @@ TEST_F(HybridGenerate, GreedySamplesOfOnePromptAreAlike) {
     const std::vector<Completion> done = Run({&request, 1}, slots);
     ASSERT_EQ(done.size(), 4U);
     for (const Completion& c : done) EXPECT_EQ(c.ids, done[0].ids) << slots;
+  }
+}
+
+// Sees each call of an op's decode (or forward, which stands for it), and stops the run in one.
+class CancelSpy final : public graph::OpHandle {
+ public:
+  explicit CancelSpy(std::unique_ptr<graph::OpHandle> inner)
+      : inner_(std::move(inner)), table_(inner_->table()) {
+    original = table_.decode != nullptr ? table_.decode : table_.forward;
+    table_.decode = &Decode;
+  }
+  const retort_op_v1& table() const override { return table_; }
+  retort_instance* instance() const override { return inner_->instance(); }
+
+  static inline retort_status (*original)(retort_instance*, const retort_call*,
+                                          const retort_op_args*) = nullptr;
+  static inline engine::Cancel cancel{0};
+  static inline int calls = 0, stop_at = 0;
+
+ private:
+  static retort_status Decode(retort_instance* instance, const retort_call* call,
+                              const retort_op_args* args) {
+    EXPECT_EQ(call->cancel, reinterpret_cast<const int32_t*>(&cancel));
+    if (++calls == stop_at) cancel = 1;
+    return *call->cancel != 0 ? RETORT_CANCELLED : original(instance, call, args);
+  }
+
+  std::unique_ptr<graph::OpHandle> inner_;
+  retort_op_v1 table_;
+};
+
+TEST(HybridCancel, OpsSeeTheFlagAndAPassThatTheyGiveUpEndsTheRunAsCancelled) {
+  HybridModel<float> model;
+  const auto source =
+      model::Source::Open(std::string(RETORT_SOURCE_DIR) + "/tests/fixtures/hybrid").value();
+  graph::Graph graph = model.session().BuildGraph(*source).value();
+  const auto stateful = [](const graph::CustomOp& op) { return !op.rowwise(); };
+  const auto op = std::find_if(graph.customs.begin(), graph.customs.end(), stateful);
+  ASSERT_NE(op, graph.customs.end());
+  op->handle = std::make_unique<CancelSpy>(std::move(op->handle));
+  engine::Inference inference(graph, model.views(), kThreads);
+  const std::vector<GenerateRequest> requests = {Request(1, 9, 30, 0), Request(2, 9, 30, 0, 2)};
+  for (const int stop_at : {1, 2, 9}) {  // in a prefill, and while decoding
+    CancelSpy::cancel = 0;
+    CancelSpy::calls = 0;
+    CancelSpy::stop_at = stop_at;
+    std::vector<Completion> done;
+    engine::GenerateOptions options;
+    options.max_batch = 2;
+    options.cancel = &CancelSpy::cancel;
+    options.on_done = [&](const Completion& c) { done.push_back(c); };
+    const auto stats = generate::Generate(inference, graph, requests, options, kThreads);
+    EXPECT_TRUE(stats.ok()) << stats.status().ToString();
+    EXPECT_EQ(CancelSpy::calls, stop_at);
+    ASSERT_EQ(done.size(), 3U);
+    for (const Completion& c : done) EXPECT_EQ(c.finish, engine::Finish::kCancelled);
   }
 }
 

@@ -5,12 +5,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace retort::generate {
@@ -29,9 +31,30 @@ SamplingParams Params(double temperature, int32_t top_k = 0, double top_p = 1) {
 struct Golden {
   std::string name;
   SamplingParams params;
+  TokenCounts counts;
+  std::vector<int32_t> banned;
   std::vector<float> logits;
   std::map<int32_t, double> kept;  // id: probability
 };
+
+std::vector<int32_t> ReadIds(std::istream& in) {
+  std::string word;
+  size_t n = 0;
+  in >> word >> n;
+  std::vector<int32_t> ids(n);
+  for (int32_t& id : ids) in >> id;
+  return ids;
+}
+
+std::vector<std::pair<int32_t, double>> ReadPairs(std::istream& in) {
+  std::string word;
+  size_t n = 0;
+  in >> word >> n;
+  std::vector<std::pair<int32_t, double>> pairs(n);
+  char colon = 0;
+  for (auto& [id, value] : pairs) in >> id >> colon >> value;
+  return pairs;
+}
 
 std::vector<Golden> ReadGoldens() {
   std::ifstream in(RETORT_SOURCE_DIR "/tests/unit/generate/sampler_goldens.txt");
@@ -39,21 +62,29 @@ std::vector<Golden> ReadGoldens() {
   std::string word;
   while (in >> word) {
     Golden g;
-    size_t vocab = 0, kept = 0;
-    in >> g.name >> vocab >> g.params.temperature >> g.params.top_k >> g.params.top_p >> word;
+    SamplingParams& s = g.params;
+    size_t vocab = 0;
+    in >> g.name >> vocab >> s.temperature >> s.top_k >> s.top_p >> s.min_p >>
+        s.repetition_penalty >> s.presence_penalty >> s.frequency_penalty;
+    g.counts = TokenCounts(vocab);
+    for (int32_t id : ReadIds(in)) g.counts.AddPrompt(id);
+    for (int32_t id : ReadIds(in)) g.counts.AddCompletion(id);
+    for (const auto& [id, bias] : ReadPairs(in)) {
+      s.logit_bias.emplace_back(id, static_cast<float>(bias));
+    }
+    g.banned = ReadIds(in);
+    in >> word;
     g.logits.resize(vocab);
     for (float& x : g.logits) in >> x;
-    in >> word >> kept;
-    for (size_t i = 0; i < kept; ++i) {
-      int32_t id = 0;
-      char colon = 0;
-      double p = 0;
-      in >> id >> colon >> p;
-      g.kept[id] = p;
-    }
+    for (const auto& [id, p] : ReadPairs(in)) g.kept[id] = p;
     goldens.push_back(g);
   }
   return goldens;
+}
+
+Draw SampleRow(Sampler& sampler, const Golden& g, const SamplingParams& params, double u) {
+  std::vector<float> row = g.logits;
+  return sampler.Sample(row, params, g.banned, u, g.counts.entries());
 }
 
 // Probability of each id by an even grid of uniforms.
@@ -61,16 +92,14 @@ std::map<int32_t, double> Frequencies(const Golden& g, int steps) {
   Sampler sampler(static_cast<int64_t>(g.logits.size()));
   std::map<int32_t, double> frequency;
   for (int i = 0; i < steps; ++i) {
-    std::vector<float> row = g.logits;
-    const Draw draw = sampler.Sample(row, g.params, {}, (i + 0.5) / steps);
-    frequency[draw.id] += 1.0 / steps;
+    frequency[SampleRow(sampler, g, g.params, (i + 0.5) / steps).id] += 1.0 / steps;
   }
   return frequency;
 }
 
 TEST(Sampler, DrawsWhatTransformersKeepsAsOftenAsItWould) {
   const auto goldens = ReadGoldens();
-  ASSERT_GE(goldens.size(), 13u);
+  ASSERT_GE(goldens.size(), 35u);
   constexpr int kSteps = 20000;
   for (const Golden& g : goldens) {
     SCOPED_TRACE(g.name);
@@ -83,18 +112,31 @@ TEST(Sampler, DrawsWhatTransformersKeepsAsOftenAsItWould) {
   }
 }
 
-TEST(Sampler, TheLogProbabilityIgnoresTheFilters) {
+TEST(Sampler, TheLogProbabilityIgnoresEditsAndFilters) {
   for (const Golden& g : ReadGoldens()) {
     Sampler sampler(static_cast<int64_t>(g.logits.size()));
     for (double u : {0.01, 0.3, 0.77, 0.999}) {
-      std::vector<float> row = g.logits;
-      const Draw draw = sampler.Sample(row, g.params, {}, u);
+      const Draw draw = SampleRow(sampler, g, g.params, u);
       double sum = 0;
       for (float z : g.logits) sum += std::exp(double(z) / g.params.temperature);
       const double want = double(g.logits[size_t(draw.id)]) / g.params.temperature - std::log(sum);
       EXPECT_NEAR(double(draw.logp), want, 1e-5) << g.name;
     }
   }
+}
+
+TEST(Sampler, GreedyTakesTheLikeliestOfTheEditedRow) {
+  int moved = 0;  // the cases where an edit changes the choice
+  for (const Golden& g : ReadGoldens()) {
+    const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
+    const int32_t want = std::max_element(g.kept.begin(), g.kept.end(), less)->first;
+    Sampler sampler(static_cast<int64_t>(g.logits.size()));
+    SamplingParams greedy = g.params;
+    greedy.temperature = 0;
+    EXPECT_EQ(SampleRow(sampler, g, greedy, 0.9).id, want) << g.name;
+    moved += std::max_element(g.logits.begin(), g.logits.end()) - g.logits.begin() != want;
+  }
+  EXPECT_GE(moved, 3);
 }
 
 TEST(Sampler, GreedyTakesTheLowestIdOnTiesAtTemperatureOne) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -21,11 +22,12 @@ namespace retort::generate {
 struct TinyOptions {
   int64_t vocab = 131, window = 0;
   uint64_t seed = 1;
+  int n_threads = 2;
 };
 
 class TinyModel {
  public:
-  explicit TinyModel(const TinyOptions& options = {}) {
+  explicit TinyModel(const TinyOptions& options = {}) : n_threads_(options.n_threads) {
     sdk::Decoder d;
     d.V = options.vocab;
     d.D = 40;
@@ -44,7 +46,7 @@ class TinyModel {
     graph_ = builder.Finish().value();
     store_ = model::ParamStore::Allocate(graph_).value();
     EXPECT_TRUE(model::InitParams(graph_, options.seed, store_).ok());
-    inference_ = std::make_unique<engine::Inference>(graph_, store_.views(), 2);
+    inference_ = std::make_unique<engine::Inference>(graph_, store_.views(), n_threads_);
   }
 
   engine::Inference& inference() { return *inference_; }
@@ -59,7 +61,7 @@ class TinyModel {
              engine::GenerateOptions options = {}) {
     Output out;
     options.on_done = [&](const engine::Completion& c) { out.done.push_back(c); };
-    out.stats = Generate(*inference_, graph_, requests, options, 2).value();
+    out.stats = Generate(*inference_, graph_, requests, options, n_threads_).value();
     std::sort(out.done.begin(), out.done.end(), [](const auto& a, const auto& b) {
       return std::pair(a.uid, a.index) < std::pair(b.uid, b.index);
     });
@@ -81,6 +83,7 @@ class TinyModel {
   }
 
  private:
+  const int n_threads_;
   graph::Graph graph_;
   model::ParamStore store_;
   std::unique_ptr<engine::Inference> inference_;
