@@ -7,6 +7,9 @@
 namespace retort::kernels {
 namespace {
 
+// Up to here rows of f32 stream past x; beyond, panels win.
+constexpr int64_t kFewFloatRows = 16;
+
 const PackedTable& ActivePacked() noexcept {
 #if defined(RETORT_KERNELS_X86)
   const int level = retort_kernels_level();
@@ -31,6 +34,18 @@ bool RoundsX(const retort_packed_matrix& w) {
   return w.type >= RETORT_PACKED_Q8_0 && w.type != RETORT_PACKED_NF4 && w.exact == 0;
 }
 
+// A few rows of f32 are the skinny GEMM's.
+void FewFloatRows(const PackedArgs& a, int n_threads) {
+  const retort_skinny_gemm_shape shape = {.m = a.m,
+                                          .o = a.w.rows,
+                                          .i = a.w.cols,
+                                          .x_stride = a.x_stride,
+                                          .w_stride = a.w.cols,
+                                          .y_stride = a.y_stride};
+  retort_skinny_gemm_f32(&shape, a.x, reinterpret_cast<const float*>(a.w.codes), a.bias, a.y,
+                         n_threads);
+}
+
 PackedArgs ArgsOf(const retort_packed_matrix& w, const float* x, int64_t m, int64_t x_stride,
                   float* y, int64_t y_stride) {
   return {.w = ViewOf(w), .x = x, .y = y, .m = m, .x_stride = x_stride, .y_stride = y_stride};
@@ -49,6 +64,7 @@ void retort_packed_gemm_f32(const retort_packed_matrix* w, const float* x, int64
   if (m <= 0) return;
   PackedArgs a = ArgsOf(*w, x, m, OrElse(x_stride, w->cols), y, OrElse(y_stride, w->rows));
   a.bias = bias;
+  if (w->type == RETORT_PACKED_F32 && m <= kFewFloatRows) return FewFloatRows(a, n_threads);
   const int64_t work = m * w->rows * w->cols;
   if (RoundsX(*w)) {
     const PackedDot dot = ActiveDot();
@@ -56,7 +72,9 @@ void retort_packed_gemm_f32(const retort_packed_matrix* w, const float* x, int64
           [&](int64_t begin, int64_t end) { dot(a, begin, end); });
     return;
   }
-  auto* const kernel = ActivePacked().panel_outputs;
+  const PackedTable& table = ActivePacked();
+  const bool halves = w->type == RETORT_PACKED_F16 || w->type == RETORT_PACKED_BF16;
+  auto* const kernel = halves && m <= table.half_rows ? table.half_outputs : table.panel_outputs;
   Split(w->rows, kGroup, work, n_threads,
         [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
 }

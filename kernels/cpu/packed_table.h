@@ -51,6 +51,9 @@ struct PackedArgs {
 
 // Ranges are of outputs, of columns of dx when transposed.
 struct PackedTable {
+  // Rows of f16 or bf16 as they are, against up to half_rows rows of x: beyond, panels are faster.
+  int64_t half_rows;
+  void (*half_outputs)(const PackedArgs&, int64_t begin, int64_t end);
   // Panels widened to f32; begin is a multiple of kGroup, or of kPanelColumns.
   void (*panel_outputs)(const PackedArgs&, int64_t begin, int64_t end);
   void (*panel_columns)(const PackedArgs&, int64_t begin, int64_t end);

@@ -64,16 +64,23 @@ static inline void Tile(const float* x, const float* strip, int64_t terms, const
   }
 }
 
-// All rows of a block against one strip.
+template <int kRows = kTileRows>
+static void AnyTile(int64_t rows, const float* x, const float* strip, int64_t terms, const Sums& to,
+                    int64_t row) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return AnyTile<kRows - 1>(rows, x, strip, terms, to, row);
+  }
+  Tile<kRows>(x, strip, terms, to, row);
+}
+
+// All rows of a block against one strip, in tiles of about one size: the last would else be slow.
 static void Tiles(const float* x, int64_t rows, const float* strip, int64_t terms, const Sums& to) {
-  int64_t r = 0;
-  for (; r + kTileRows <= rows; r += kTileRows) {
-    Tile<kTileRows>(x + r * kRowStride, strip, terms, to, r);
+  int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t r = 0; r < rows; --tiles) {
+    const int64_t n = (rows - r + tiles - 1) / tiles;
+    AnyTile(n, x + r * kRowStride, strip, terms, to, r);
+    r += n;
   }
-  for (; kTileRows > 4 && r + 4 <= rows; r += 4) {
-    Tile<4>(x + r * kRowStride, strip, terms, to, r);
-  }
-  for (; r < rows; ++r) Tile<1>(x + r * kRowStride, strip, terms, to, r);
 }
 
 // x[:, k .. k + terms) against a filled panel of `outputs` from output n on.

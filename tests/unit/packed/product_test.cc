@@ -149,6 +149,7 @@ TEST(PackedGemm, Avx2AndAvx512GiveEqualBits) {
   for (int type = 0; type < RETORT_PACKED_TYPES; ++type) {
     const auto packed = RandomPacked(type, 45, 1280, 1);
     for (int64_t m : {1, 9, 40}) {
+      if (m > 16 && type <= RETORT_PACKED_BF16) continue;  // each level has its own way
       const auto x = Random<float>(m * 1280, 2);
       std::vector<float> y[2];
       for (int level : {RETORT_KERNELS_AVX2, RETORT_KERNELS_AVX512}) {

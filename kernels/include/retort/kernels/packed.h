@@ -2,10 +2,11 @@
 // A packed matrix [rows, cols] holds the numbers of its file format, maybe in another order
 // (rows interleaved, scales apart), in one block of memory that retort_packed_bytes sizes.
 // Method: GGUF's block types meet x rounded to int8 per 32 columns, in exact integer products with
-// f32 accumulation, whatever the number of rows. f16, bf16 and NF4 are widened: up to 16 rows of x
-// stream the packed bytes once; more take the matrix panel by panel, widened to f32 in cache,
-// through a blocked f32 product. `exact` matrices of block types always go the latter way, so that
-// x is never rounded (training through frozen weights).
+// f32 accumulation, whatever the number of rows. f16 and bf16 are widened in registers while their
+// rows stream past up to 16 rows of x (any number with AVX-512); NF4, and more rows, take the
+// matrix panel by panel, widened to f32 in cache, through a blocked f32 product. `exact` matrices
+// of block types always go the latter way, so that x is never rounded (training through frozen
+// weights).
 // A call uses up to 512 KiB of stack in each thread.
 // Block formats: GGUF's (docs/formats.md), and NF4 with double quantisation (QLoRA, arXiv
 // 2305.14314, as bitsandbytes stores it: 64 weights per absmax, absmax in 8 bits per 256).
