@@ -29,6 +29,13 @@ struct Command {
   const char* details;  // what it reads and writes, and an example
 };
 
+inline constexpr const char* kStorageHelp =
+    "keep matrices as f32, f16, bf16, q8_0, q4_0, q4_1, q4_k, q6_k or nf4 (default auto: as the "
+    "file has them)";
+
+inline constexpr const char* kAdapterHelp =
+    "a PEFT folder whose adapter runs beside MODEL's weights";
+
 // One file each.
 std::vector<Command> RunCommands();
 std::vector<Command> PluginCommands();

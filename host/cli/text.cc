@@ -31,7 +31,10 @@ std::vector<Command> TextCommands() {
        "log-probabilities of given texts, token by token",
        "MODEL",
        "model",
-       {input, {"max-tokens", Kind::kInt, "N", "tokens of one pass through the model (0: chosen)"}},
+       {input,
+        {"max-tokens", Kind::kInt, "N", "tokens of one pass through the model (0: chosen)"},
+        {"storage", Kind::kText, "TYPE", kStorageHelp},
+        {"adapter", Kind::kText, "DIR", kAdapterHelp}},
        "Reads lines with `text` or `ids` (every token after the first counts) or `prompt` and\n"
        "`completion` (the completion's tokens count). Writes the same lines with `ids`, `logprob`\n"
        "(natural logarithm, one per counted token) and `sum`.\n"

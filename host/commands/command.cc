@@ -14,18 +14,30 @@ namespace {
 constexpr const char* kPlugins = "plugins";
 constexpr const char* kPluginLock = "plugin_lock";
 
-std::vector<Arg> GenerateArgs(const Arg& model, const Arg& input, const Arg& chat_format,
-                              const Arg& json) {
-  std::vector<Arg> args = {model, {"prompt", ArgKind::kText}, input, chat_format, json};
+std::vector<Arg> GenerateArgs(std::vector<Arg> args) {
+  args.push_back({"prompt", ArgKind::kText});
   const std::vector<Arg> sampling = SamplingArgs();
   args.insert(args.end(), sampling.begin(), sampling.end());
+  return args;
+}
+
+// Of the commands that write a model.
+std::vector<Arg> WriteArgs(std::vector<Arg> args) {
+  using enum ArgKind;
+  const std::vector<Arg> more = {{"target", kText, true},
+                                 {"type", kText},
+                                 {"head_type", kText},
+                                 {"force", kFlag},
+                                 {"json", kFlag}};
+  args.insert(args.end(), more.begin(), more.end());
   return args;
 }
 
 std::vector<Command> MakeCommands() {
   using enum ArgKind;
   const Arg model{"model", kText, true}, input{"input", kText}, json{"json", kFlag};
-  const Arg chat_format{"chat_format", kText}, tokenizer{"tokenizer", kText};
+  const Arg chat_format{"chat_format", kText}, storage{"storage", kText}, adapter{"adapter", kText},
+      tokenizer{"tokenizer", kText};
   const Arg seed{"seed", kInt, false, 0}, file{"file", kText, true}, set{"set", kTexts};
   const Arg profile{"profile", kText};
   return {
@@ -58,6 +70,12 @@ std::vector<Command> MakeCommands() {
        RunPluginCheck},
       {"plugin.lock", {{"files", kTexts, true}, {"output", kText}, json}, RunPluginLock},
       {"model.show", {model, json}, RunModelShow},
+      {"model.convert", WriteArgs({{"source", kText, true}}), RunModelConvert},
+      {"model.quantize", WriteArgs({{"source", kText, true}}), RunModelQuantize},
+      {"model.merge", WriteArgs({{"base", kText, true}, {"adapter", kText, true}}), RunModelMerge},
+      {"model.diff",
+       {{"a", kText, true}, {"b", kText, true}, {"tolerance", kNumber, false, 0}, json},
+       RunModelDiff},
       {"tokenize",
        {model,
         input,
@@ -68,8 +86,8 @@ std::vector<Command> MakeCommands() {
         {"no_special_tokens", kFlag},
         chat_format},
        RunTokenize},
-      {"logprob", {model, input, {"max_tokens", kInt, false, 0}}, RunLogprob},
-      {"generate", GenerateArgs(model, input, chat_format, json), RunGenerate},
+      {"logprob", {model, input, {"max_tokens", kInt, false, 0}, storage, adapter}, RunLogprob},
+      {"generate", GenerateArgs({model, input, chat_format, storage, adapter, json}), RunGenerate},
       {"score", {{"reward", kTexts, true}, input, tokenizer, seed}, RunScore},
       {"filter", {{"filter", kTexts, true}, input, {"audit", kText}, tokenizer, seed}, RunFilter},
       {"doctor", {json}, RunDoctor},
@@ -173,9 +191,17 @@ std::vector<Arg> SamplingArgs() {
           {"temperature", kNumber, false, 0, 1e3},
           {"top_k", kInt, false, 0, 2e9},
           {"top_p", kNumber, false, 0, 1},
+          {"min_p", kNumber, false, 0, 1},
+          {"repetition_penalty", kNumber, false, 1e-3, 1e3},
+          {"presence_penalty", kNumber, false, -1e3, 1e3},
+          {"frequency_penalty", kNumber, false, -1e3, 1e3},
+          {"logit_bias", kTexts},
           {"stop", kTexts},
           {"seed", kInt, false, 0},
-          {"max_batch", kInt, false, 1, 4096}};
+          {"max_batch", kInt, false, 1, 4096},
+          {"kv_dtype", kText},
+          {"kv_memory", kInt, false, 0},
+          {"prefill_chunk", kInt, false, 1, 1e6}};
 }
 
 Status CheckArgs(const std::string& what, const std::vector<Arg>& args, const json::Value& object) {

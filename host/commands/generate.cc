@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/commands/generate.h"
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +14,7 @@
 
 #include "core/base/clock.h"
 #include "core/data/prompt.h"
+#include "core/engine/kv_dtype.h"
 #include "host/commands/lines.h"
 
 namespace retort::host {
@@ -80,6 +84,27 @@ class Ordered {
   std::map<size_t, engine::Completion> waiting_;  // by number of the line
 };
 
+// "ID=NUMBER" each.
+Result<std::vector<std::pair<int32_t, float>>> ReadLogitBias(
+    const std::vector<std::string>& entries) {
+  std::vector<std::pair<int32_t, float>> biases;
+  for (const std::string& entry : entries) {
+    const size_t equals = std::min(entry.find('='), entry.size());
+    const char* const end = entry.data() + entry.size();
+    int32_t id = -1;
+    float bias = 0;
+    const auto key = std::from_chars(entry.data(), entry.data() + equals, id);
+    const auto value = std::from_chars(std::min(entry.data() + equals + 1, end), end, bias);
+    if (key.ec != std::errc{} || key.ptr != entry.data() + equals || id < 0 ||
+        value.ec != std::errc{} || value.ptr != end || !std::isfinite(bias)) {
+      return InvalidArgument("logit_bias \"" + entry +
+                             "\" is not a token id, =, and a number; as 198=-2.5");
+    }
+    biases.emplace_back(id, bias);
+  }
+  return biases;
+}
+
 Status Generate(const CommandCall& call, engine::Model& model,
                 const std::vector<GeneratePrompt>& prompts, const GenerateSettings& settings) {
   std::vector<engine::GenerateRequest> requests;
@@ -95,9 +120,7 @@ Status Generate(const CommandCall& call, engine::Model& model,
     call.cancel = 1;
   };
   const Stopwatch watch;
-  engine::GenerateOptions options;
-  options.max_batch = settings.max_batch;
-  options.tokenizer = settings.model->tokenizer.get();
+  engine::GenerateOptions options = EngineOptionsOf(settings);
   options.cancel = &call.cancel;
   options.on_done = [&](const engine::Completion& done) {
     if (done.finish == engine::Finish::kError) {
@@ -127,6 +150,17 @@ Status Generate(const CommandCall& call, engine::Model& model,
 
 }  // namespace
 
+engine::GenerateOptions EngineOptionsOf(const GenerateSettings& settings) {
+  engine::GenerateOptions options;
+  options.max_batch = settings.max_batch;
+  options.kv_dtype = settings.kv_dtype;
+  options.kv_memory = settings.kv_memory;
+  options.prefill_chunk = settings.prefill_chunk;
+  options.adapter = settings.model->adapter_index();
+  options.tokenizer = settings.model->tokenizer.get();
+  return options;
+}
+
 Result<GenerateSettings> ReadGenerateSettings(const Args& args, const OpenedModel& model) {
   GenerateSettings settings;
   settings.model = &model;
@@ -136,10 +170,20 @@ Result<GenerateSettings> ReadGenerateSettings(const Args& args, const OpenedMode
   if (settings.chat && !model.chat.has_value()) return model.chat_status;
   settings.samples = static_cast<int32_t>(args.Int("samples", 1));
   settings.max_batch = static_cast<int32_t>(args.Int("max_batch", 16));
+  settings.prefill_chunk = static_cast<int32_t>(args.Int("prefill_chunk", 512));
+  settings.kv_memory = args.Int("kv_memory", 0);
+  if (args.Has("kv_dtype")) {
+    RETORT_ASSIGN_OR_RETURN(settings.kv_dtype, engine::ParseKvDtype(args.Text("kv_dtype")));
+  }
   engine::SamplingParams& sampling = settings.sampling;
   sampling.temperature = args.Number("temperature", 1.0);
   sampling.top_k = static_cast<int32_t>(args.Int("top_k", 0));
   sampling.top_p = args.Number("top_p", 1.0);
+  sampling.min_p = args.Number("min_p", 0);
+  sampling.repetition_penalty = args.Number("repetition_penalty", 1.0);
+  sampling.presence_penalty = args.Number("presence_penalty", 0);
+  sampling.frequency_penalty = args.Number("frequency_penalty", 0);
+  RETORT_ASSIGN_OR_RETURN(sampling.logit_bias, ReadLogitBias(args.Texts("logit_bias")));
   sampling.max_tokens = static_cast<int32_t>(args.Int("max_tokens", 256));
   sampling.min_tokens = static_cast<int32_t>(args.Int("min_tokens", 0));
   sampling.seed = static_cast<uint64_t>(args.Int("seed", 0));
@@ -199,8 +243,10 @@ Outcome RunGenerate(const CommandCall& call) {
   if (args.Has("prompt") == args.Has("input")) {
     return Outcome::Usage("generate needs either a prompt or an input file");
   }
-  RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened,
-                          call.session.OpenModel(args.Text("model"), args.Text("chat_format")));
+  if (const Outcome storage = CheckStorage(call); !storage.ok()) return storage;
+  RETORT_ASSIGN_OR_RETURN(
+      const OpenedModel* opened,
+      call.session.OpenModel(args.Text("model"), args.Text("chat_format"), args.Text("adapter")));
   if (args.Flag("chat") || args.Has("system")) {
     const Outcome chat = NeedChat(call, *opened);
     if (!chat.ok()) return chat;
@@ -215,8 +261,7 @@ Outcome RunGenerate(const CommandCall& call) {
     prompts.push_back(std::move(prompt));
   }
   if (prompts.empty()) return OkStatus();
-  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> model,
-                          call.session.LoadModel(*opened));
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> model, LoadWeights(call, *opened));
   return Generate(call, *model, prompts, *settings);
 }
 

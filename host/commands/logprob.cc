@@ -62,11 +62,13 @@ std::string ResultLine(const Item& item, const std::vector<float>& logp) {
   return out.EndArray().Field("sum", sum).EndObject().Take();
 }
 
-Status WriteItems(const CommandCall& call, engine::Model& model, std::span<const Item> items) {
+Status WriteItems(const CommandCall& call, engine::Model& model, int32_t adapter,
+                  std::span<const Item> items) {
   std::vector<LogprobIds> counted;
   for (const Item& item : items) counted.push_back(item.counted);
-  RETORT_ASSIGN_OR_RETURN(const std::vector<std::vector<float>> logp,
-                          Logprobs(model, counted, call.args.Int("max_tokens", 0), &call.cancel));
+  RETORT_ASSIGN_OR_RETURN(
+      const std::vector<std::vector<float>> logp,
+      Logprobs(model, counted, call.args.Int("max_tokens", 0), &call.cancel, adapter));
   for (size_t i = 0; i < items.size(); ++i) {
     RETORT_RETURN_IF_ERROR(call.io.Line(ResultLine(items[i], logp[i])));
   }
@@ -109,12 +111,13 @@ Status CheckVocabulary(std::span<const int32_t> ids, int64_t vocab, std::string_
 
 Result<std::vector<std::vector<float>>> Logprobs(engine::Model& model,
                                                  std::span<const LogprobIds> items,
-                                                 int64_t max_tokens, const engine::Cancel* cancel) {
+                                                 int64_t max_tokens, const engine::Cancel* cancel,
+                                                 int32_t adapter) {
   std::vector<engine::ScoreRequest> requests;  // of the items with a counted token
   std::vector<size_t> owner;
   for (size_t i = 0; i < items.size(); ++i) {
     if (items[i].first >= static_cast<int64_t>(items[i].ids.size())) continue;
-    requests.push_back({items[i].ids, items[i].first});
+    requests.push_back({.ids = items[i].ids, .first = items[i].first, .adapter = adapter});
     owner.push_back(i);
   }
   RETORT_ASSIGN_OR_RETURN(std::vector<engine::ScoreResult> results,
@@ -125,16 +128,17 @@ Result<std::vector<std::vector<float>>> Logprobs(engine::Model& model,
 }
 
 Outcome RunLogprob(const CommandCall& call) {
-  RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened,
-                          call.session.OpenModel(call.args.Text("model")));
+  if (const Outcome storage = CheckStorage(call); !storage.ok()) return storage;
+  RETORT_ASSIGN_OR_RETURN(
+      const OpenedModel* opened,
+      call.session.OpenModel(call.args.Text("model"), "", call.args.Text("adapter")));
   RETORT_ASSIGN_OR_RETURN(InputLines input, InputLines::Open(call.args.Text("input"), call.io));
-  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> model,
-                          call.session.LoadModel(*opened));
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> model, LoadWeights(call, *opened));
   std::vector<Item> items;
   size_t tokens = 0;
   double done = 0;
   const auto flush = [&]() -> Status {
-    RETORT_RETURN_IF_ERROR(WriteItems(call, *model, items));
+    RETORT_RETURN_IF_ERROR(WriteItems(call, *model, opened->adapter_index(), items));
     done += static_cast<double>(items.size());
     items.clear();
     tokens = 0;

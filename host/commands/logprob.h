@@ -30,9 +30,11 @@ Result<LogprobIds> EncodePair(const text::Tokenizer* tokenizer, std::string_view
                               std::string_view completion, std::string_view where);
 Status CheckVocabulary(std::span<const int32_t> ids, int64_t vocab, std::string_view where);
 
-// One list per item; empty where nothing counts. max_tokens: of one pass; 0: chosen.
+// One list per item; empty where nothing counts. max_tokens: of one pass; 0: chosen. adapter: of
+// the model's graph; -1: none.
 Result<std::vector<std::vector<float>>> Logprobs(engine::Model& model,
                                                  std::span<const LogprobIds> items,
-                                                 int64_t max_tokens, const engine::Cancel* cancel);
+                                                 int64_t max_tokens, const engine::Cancel* cancel,
+                                                 int32_t adapter);
 
 }  // namespace retort::host

@@ -210,9 +210,7 @@ Status GenerateWith(ContextState& state, ModelObject& model, const retort_genera
   if (known.n_prompts == 0) return OkStatus();
   RETORT_ASSIGN_OR_RETURN(engine::Model* const weights, WeightsOf(state, model));
   Listener listener(known, prompts, state.cancel);
-  engine::GenerateOptions options;
-  options.max_batch = settings.max_batch;
-  options.tokenizer = model.opened->tokenizer.get();
+  engine::GenerateOptions options = EngineOptionsOf(settings);
   options.cancel = &state.cancel;
   options.on_done = [&listener](const engine::Completion& done) { listener.Done(done); };
   if (known.delta != nullptr) {
@@ -249,8 +247,9 @@ Status LogprobWith(ContextState& state, ModelObject& model, const retort_logprob
     items.push_back(std::move(counted));
     if (tokens < kLogprobChunkTokens && i + 1 < known.n_items) continue;
     if (state.cancel.load() != 0) return Cancelled("stopped while scoring texts");
-    RETORT_ASSIGN_OR_RETURN(const std::vector<std::vector<float>> logp,
-                            Logprobs(*weights, items, known.max_tokens, &state.cancel));
+    RETORT_ASSIGN_OR_RETURN(
+        const std::vector<std::vector<float>> logp,
+        Logprobs(*weights, items, known.max_tokens, &state.cancel, model.opened->adapter_index()));
     RETORT_RETURN_IF_ERROR(TellLogprobs(known, i + 1 - items.size(), items, logp));
     items.clear();
     tokens = 0;

@@ -22,9 +22,12 @@ Status Open(retort_context& context, const retort_model_options* options, retort
   RETORT_RETURN_IF_ERROR(ReadStruct(options, "retort_model_options", known));
   RETORT_RETURN_IF_ERROR(CheckFlags(known.flags, 0, "retort_model_options"));
   RETORT_ASSIGN_OR_RETURN(const std::string path, PathOf(known.path, "retort_model_options.path"));
-  const std::string format(ToView(known.chat_format));
+  const std::string format(ToView(known.chat_format)), adapter(ToView(known.adapter));
   auto object = std::make_shared<ModelObject>();
-  RETORT_ASSIGN_OR_RETURN(object->opened, context.state->session.OpenModel(path, format));
+  if (const std::string_view storage = ToView(known.storage); !storage.empty()) {
+    RETORT_ASSIGN_OR_RETURN(object->storage, model::ParseStorage(storage));
+  }
+  RETORT_ASSIGN_OR_RETURN(object->opened, context.state->session.OpenModel(path, format, adapter));
   object->chose_chat_format = !format.empty();
   // A format that the caller named must exist; a model without one is only told when asked.
   if (object->chose_chat_format && !object->opened->chat.has_value()) {
@@ -82,7 +85,8 @@ Status RenderChat(const ModelObject& model, retort_str messages, uint32_t flags,
 
 Result<engine::Model*> WeightsOf(ContextState& state, ModelObject& model) {
   if (model.weights == nullptr) {
-    RETORT_ASSIGN_OR_RETURN(model.weights, state.session.LoadModel(*model.opened));
+    RETORT_ASSIGN_OR_RETURN(model.weights,
+                            state.session.LoadModel(*model.opened, {.storage = model.storage}));
   }
   return model.weights.get();
 }

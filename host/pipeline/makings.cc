@@ -10,14 +10,16 @@ namespace retort::host {
 
 Status MakingsReader::AddModel(const ModelRef& ref, NamedHashes* inputs) {
   if (!ref.stage.empty()) return OkStatus();  // among the stage's inputs
-  const std::string& path = ref.model.path;
+  RETORT_ASSIGN_OR_RETURN(
+      const OpenedModel* opened,
+      session_.OpenModel(ref.model.path, ref.model.chat_format, ref.model.adapter));
+  const std::string& path = opened->base_path();
   if (files_.count(path) == 0) {
-    RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened,
-                            session_.OpenModel(path, ref.model.chat_format));
     RETORT_ASSIGN_OR_RETURN(files_[path], opened->source->Fingerprint());
   }
   inputs->emplace_back("model:" + ref.text, files_[path]);
-  return OkStatus();
+  if (!opened->adapter) return OkStatus();
+  return AddFiles("adapter:" + ref.text, model::AdapterFiles(opened->adapter->folder), inputs);
 }
 
 Status MakingsReader::AddData(const std::vector<DataRef>& refs, NamedHashes* inputs) {

@@ -14,6 +14,7 @@
 #include "host/pipeline/artifact.h"
 #include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
+#include "host/pipeline/stage_lora.h"
 #include "host/plugin/lock.h"
 
 namespace retort::host {
@@ -118,16 +119,21 @@ class Planner {
       model.label = ref.text;
       return model;
     }
-    if (const auto found = models_.find(ref.model.path); found != models_.end()) {
+    const std::string key = ref.model.path + '\0' + ref.model.adapter;
+    if (const auto found = models_.find(key); found != models_.end()) {
       PlannedModel model = found->second;
       model.label = ref.text;
       return model;
     }
     const std::string place = Place(stage, "model '" + ref.text + "'");
-    Result<OpenedModel*> opened = session_.OpenModel(ref.model.path, ref.model.chat_format);
+    Result<OpenedModel*> opened = Open(ref);
     if (!opened.ok()) return AsFileFault(opened.status(), place);
     Result<graph::Graph> graph = session_.BuildGraph(*(*opened)->source);
     if (!graph.ok()) return AsFileFault(graph.status(), place);
+    if ((*opened)->adapter) {
+      const Status fits = graph::AddLora(*graph, (*opened)->adapter->config.lora);
+      if (!fits.ok()) return AsFileFault(fits.WithContext((*opened)->adapter->folder), place);
+    }
     PlannedModel model = {.label = ref.text,
                           .path = ref.model.path,
                           .family = graph->family,
@@ -138,8 +144,23 @@ class Planner {
       model.kv_floats += 2 * node.attention.n_kv_heads * node.attention.head_dim;
     }
     for (const graph::Value& value : graph->values) model.row_floats += value.width;
-    models_[ref.model.path] = model;
+    models_[key] = model;
     return model;
+  }
+
+  Result<OpenedModel*> Open(const ModelRef& ref) {
+    return session_.OpenModel(ref.model.path, ref.model.chat_format, ref.model.adapter);
+  }
+
+  // That the adapter to be trained fits the model; of a stage's model that is seen once it is
+  // there.
+  Status CheckTrained(const StageConfig& stage) {
+    const ModelRef& ref = stage.sft.model;
+    if (!ref.stage.empty()) return OkStatus();
+    RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened, Open(ref));
+    if (!stage.sft.lora) return AsUsage(CheckTrainedWhole(*opened), Place(stage, "model"));
+    return AsUsage(TrainedAdapter(session_, *opened, *stage.sft.lora).status(),
+                   Place(stage, "lora"));
   }
 
   Status AddModels(const StageConfig& stage, PlannedStage* planned) {
@@ -152,6 +173,7 @@ class Planner {
       RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(ref, stage));
       planned->models.push_back(std::move(model));
     }
+    if (stage.kind == StageKind::kSft) RETORT_RETURN_IF_ERROR(CheckTrained(stage));
     if (!stage.filter.tokenizer || !stage.filter.tokenizer->stage.empty()) return OkStatus();
     return LookAt(*stage.filter.tokenizer, stage).status();
   }
@@ -213,12 +235,17 @@ class Planner {
     for (const PlannedModel& model : planned->models) {
       const double weights = kFloat * static_cast<double>(model.n_params);
       double bytes = weights;
-      const auto decode = [&](const SamplingOptions& sampling, int64_t slots) {
+      const auto decode = [&](const SamplingOptions& sampling, const DecodingOptions& decoding) {
         const double context = kPromptTokens + static_cast<double>(sampling.max_tokens);
-        return kFloat * static_cast<double>(model.kv_floats) * context * static_cast<double>(slots);
+        const double number =
+            decoding.kv_dtype == "f32" ? kFloat : (decoding.kv_dtype == "bf16" ? 2 : 1.1);
+        const double needed = number * static_cast<double>(model.kv_floats) * context *
+                              static_cast<double>(decoding.max_batch);
+        const auto most = static_cast<double>(decoding.kv_memory);
+        return most > 0 ? std::min(needed, most) : needed;
       };
       if (stage.kind == StageKind::kGenerate) {
-        bytes += decode(stage.generate.sampling, stage.generate.max_batch);
+        bytes += decode(stage.generate.sampling, stage.generate.decoding);
       } else if (stage.kind == StageKind::kSft) {
         const SftStage& s = stage.sft;
         const int64_t rows = std::max<int64_t>(s.per_device, 1);
@@ -228,7 +255,7 @@ class Planner {
         bytes = 4 * weights + kFloat * static_cast<double>(model.row_floats * tokens) * 1.5;
       } else {
         for (const EvalTask& task : stage.eval.tasks) {
-          bytes = std::max(bytes, weights + decode(task.sampling, task.max_batch));
+          bytes = std::max(bytes, weights + decode(task.sampling, task.decoding));
         }
       }
       planned->memory_bytes = std::max(planned->memory_bytes, bytes);

@@ -8,6 +8,7 @@
 
 #include "core/data/prompt.h"
 #include "core/data/sample.h"
+#include "core/engine/kv_dtype.h"
 #include "host/pipeline/ordered_samples.h"
 
 namespace retort::host {
@@ -135,11 +136,18 @@ std::vector<engine::GenerateRequest> Requests(const SampleJob& job, const Prepar
   engine::SamplingParams params = {.temperature = job.sampling->temperature,
                                    .top_k = static_cast<int32_t>(job.sampling->top_k),
                                    .top_p = job.sampling->top_p,
+                                   .min_p = job.sampling->min_p,
+                                   .repetition_penalty = job.sampling->repetition_penalty,
+                                   .presence_penalty = job.sampling->presence_penalty,
+                                   .frequency_penalty = job.sampling->frequency_penalty,
                                    .max_tokens = static_cast<int32_t>(job.sampling->max_tokens),
                                    .min_tokens = static_cast<int32_t>(job.sampling->min_tokens),
                                    .stop_ids = job.model->opened->stop_ids,
                                    .stop = job.sampling->stop,
                                    .seed = job.seed};
+  for (const auto& [id, bias] : job.sampling->logit_bias) {
+    params.logit_bias.emplace_back(id, static_cast<float>(bias));
+  }
   std::vector<engine::GenerateRequest> requests;
   for (size_t i = done / static_cast<size_t>(job.samples); i < job.records.size(); ++i) {
     requests.push_back({.uid = job.records[i].uid,
@@ -156,6 +164,7 @@ void AddStats(const engine::GenerateStats& stats, StageNumbers* numbers) {
   numbers->Add("completion_tokens", static_cast<double>(stats.completion_tokens));
   numbers->Add("prefill_seconds", stats.prefill_seconds);
   numbers->Add("decode_seconds", stats.decode_seconds);
+  numbers->Set("kv_peak_bytes", static_cast<double>(stats.kv_blocks_peak * stats.kv_block_bytes));
 }
 
 }  // namespace
@@ -174,7 +183,11 @@ Status WriteSamples(StageRun& run, const SampleJob& job) {
   OrderedWriter writer(run, job, prepared, std::move(file));
   if (run.cancelled()) return run.CancelledStatus();
   engine::GenerateOptions options;
-  options.max_batch = static_cast<int32_t>(job.max_batch);
+  options.max_batch = static_cast<int32_t>(job.decoding->max_batch);
+  options.kv_memory = job.decoding->kv_memory;
+  options.prefill_chunk = static_cast<int32_t>(job.decoding->prefill_chunk);
+  RETORT_ASSIGN_OR_RETURN(options.kv_dtype, engine::ParseKvDtype(job.decoding->kv_dtype));
+  options.adapter = job.model->opened->adapter_index();
   options.tokenizer = job.model->opened->tokenizer.get();
   options.on_done = [&](const engine::Completion& c) { writer.Take(c); };
   options.on_progress = [&](int64_t tokens) { writer.Progress(tokens); };

@@ -25,12 +25,20 @@ std::string ChatFormatOf(const ModelRef& ref, const PipelineConfig& config) {
   return stage != nullptr ? ChatFormatOf(stage->sft.model, config) : "auto";
 }
 
+std::string StorageOf(const ModelRef& ref, const PipelineConfig& config) {
+  if (ref.stage.empty()) return ref.model.storage;
+  const StageConfig* stage = config.FindStage(ref.stage);
+  if (stage == nullptr || !stage->sft.lora) return "auto";
+  return StorageOf(stage->sft.model, config);
+}
+
 Result<StageModel> OpenStageModel(Session& session, const PipelineConfig& config,
                                   const ModelRef& ref, const std::string& run_path) {
   RETORT_ASSIGN_OR_RETURN(const std::string path, ModelPath(ref, run_path));
-  Result<OpenedModel*> opened = session.OpenModel(path, ChatFormatOf(ref, config));
+  Result<OpenedModel*> opened =
+      session.OpenModel(path, ChatFormatOf(ref, config), ref.model.adapter);
   if (!opened.ok()) return opened.status().WithContext("model '" + ref.text + "'");
-  return StageModel{.label = ref.text, .opened = *opened};
+  return StageModel{.label = ref.text, .opened = *opened, .storage = StorageOf(ref, config)};
 }
 
 Result<data::PromptOptions> PromptOptionsFor(const StageModel& model, const ChatOptions& chat) {

@@ -228,10 +228,11 @@ Result<engine::Engine*> Session::Engine() {
   return engine_.get();
 }
 
-Result<OpenedModel*> Session::OpenModel(const std::string& path, const std::string& chat_format) {
-  const std::string key = path + '\0' + (chat_format == "auto" ? "" : chat_format);
-  std::error_code ignored;  // Source::Open says what is wrong with the path
-  const auto written = std::filesystem::last_write_time(path, ignored);
+Result<OpenedModel*> Session::OpenModel(const std::string& path, const std::string& chat_format,
+                                        const std::string& adapter) {
+  const std::string key = path + '\0' + adapter + '\0' + (chat_format == "auto" ? "" : chat_format);
+  RETORT_ASSIGN_OR_RETURN(std::optional<OpenedAdapter> with, OpenAdapter(path, adapter));
+  const auto written = WrittenAt(path, with);
   if (const auto found = models_.find(key); found != models_.end()) {
     if (found->second->written == written) return found->second.get();
     retired_.push_back(std::move(found->second));
@@ -240,11 +241,13 @@ Result<OpenedModel*> Session::OpenModel(const std::string& path, const std::stri
   auto model = std::make_unique<OpenedModel>();
   model->path = path;
   model->written = written;
-  RETORT_ASSIGN_OR_RETURN(model->source, model::Source::Open(path));
+  model->adapter = std::move(with);
+  RETORT_ASSIGN_OR_RETURN(model->source, model::Source::Open(model->base_path()));
   if (!model->source->tokenizer_json().empty()) {
     RETORT_ASSIGN_OR_RETURN(
-        model->tokenizer, text::Tokenizer::FromJson(model->source->tokenizer_json(),
-                                                    model->source->tokenizer_config_json(), path));
+        model->tokenizer,
+        text::Tokenizer::FromJson(model->source->tokenizer_json(),
+                                  model->source->tokenizer_config_json(), model->base_path()));
   }
   AddChat(chat_format, *model);
   RETORT_ASSIGN_OR_RETURN(model->stop_ids, StopIds(*model));
@@ -278,10 +281,11 @@ Result<graph::Graph> Session::BuildGraph(const std::string& config_json) {
   return builder.Finish();
 }
 
-Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened) {
-  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(*opened.source));
-  RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, Engine());
-  return engine->Load(*opened.source, std::move(graph), {});
+Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened,
+                                                          std::string_view storage) {
+  engine::LoadOptions options;
+  RETORT_ASSIGN_OR_RETURN(options.storage, model::ParseStorage(storage));
+  return LoadModel(opened, options);
 }
 
 }  // namespace retort::host

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "core/base/status.h"
 #include "core/engine/engine.h"
 #include "core/graph/graph.h"
+#include "core/graph/lora.h"
+#include "core/model/peft.h"
 #include "core/model/source.h"
 #include "core/text/chat.h"
 #include "core/text/tokenizer.h"
@@ -22,15 +25,32 @@
 
 namespace retort::host {
 
+// The adapter of a model that is a base and a PEFT folder.
+struct OpenedAdapter {
+  std::string folder = {};
+  model::PeftConfig config;
+  std::string base = {};  // path of the model that it stands beside
+};
+
 // A model as opened for anything that needs no weights.
 struct OpenedModel {
-  std::string path;  // as given
+  std::string path;                      // as given
+  std::optional<OpenedAdapter> adapter;  // the rest is the base's
+  // Of the weights that LoadModel gives for it: what ScoreRequest and GenerateOptions take.
+  int32_t adapter_index() const { return adapter ? 0 : -1; }
+  const std::string& base_path() const { return adapter ? adapter->base : path; }
   std::unique_ptr<model::Source> source;
   std::unique_ptr<text::Tokenizer> tokenizer;  // NULL: the model has none
   std::optional<text::ChatFormat> chat;        // absent: no template, or an unknown one …
   Status chat_status;                          // … and why; asked for by whoever needs it
   std::filesystem::file_time_type written;     // of the file or folder when it was opened
   std::vector<int32_t> stop_ids;  // generation_config's and the tokenizer's eos, turn end
+};
+
+// An adapter to be loaded into a model beside others: from its folder, or freshly initialised ("").
+struct AdapterUse {
+  graph::LoraSpec spec;
+  std::string folder = {};
 };
 
 struct SessionOptions {
@@ -72,17 +92,32 @@ class Session {
   // Where retort-worker and libretort_engine are looked for, absolute; they may not be there.
   std::string WorkerPath() const;
   std::string EnginePath() const;
-  // Cached by (path, chat_format) until the path is written anew (what was handed out stays valid);
-  // `chat_format` "" or "auto": by template.
-  Result<OpenedModel*> OpenModel(const std::string& path, const std::string& chat_format = "");
+  // Cached by its arguments until a path is written anew (what was handed out stays valid);
+  // `chat_format` "" or "auto": by template. `path` may be a PEFT folder, which names its base;
+  // or `adapter` is one, and `path` its base, whatever it names.
+  Result<OpenedModel*> OpenModel(const std::string& path, const std::string& chat_format = "",
+                                 const std::string& adapter = "");
   // The graph by the best-matching family plugin.
   Result<graph::Graph> BuildGraph(const model::Source& source);
   Result<graph::Graph> BuildGraph(const std::string& config_json);
-  // Graph and weights.
-  Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened);
+  // Graph and weights; without options: all f32.
+  Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened,
+                                                   const engine::LoadOptions& options = {});
+  // Likewise to generate or score with, in a storage by name ("auto").
+  Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened,
+                                                   std::string_view storage);
+  // With these adapters, in this order, instead of the one that was opened.
+  Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened,
+                                                   engine::LoadOptions options,
+                                                   std::span<const AdapterUse> adapters);
 
  private:
   WorkerOptions Worker() const;
+  // Nothing, if `path` is a model of its own.
+  static Result<std::optional<OpenedAdapter>> OpenAdapter(const std::string& path,
+                                                          const std::string& adapter);
+  static std::filesystem::file_time_type WrittenAt(const std::string& path,
+                                                   const std::optional<OpenedAdapter>& adapter);
 
   SessionOptions options_;
   PluginRegistry plugins_;

@@ -7,6 +7,7 @@
 
 #include "core/io/filesystem.h"
 #include "core/json/json.h"
+#include "host/pipeline/config/lora.h"
 #include "host/pipeline/config/overrides.h"
 #include "host/pipeline/config/read.h"
 #include "host/pipeline/config/references.h"
@@ -53,7 +54,9 @@ class Builder {
     config_.plugins = StringsAt(root_, "plugins");
     for (const Member& member : root_.Find("models")->members) {
       config_.models[member.key] = {.path = StringAt(member.value, "path"),
-                                    .chat_format = StringAt(member.value, "chat_format")};
+                                    .chat_format = StringAt(member.value, "chat_format"),
+                                    .adapter = StringAt(member.value, "adapter"),
+                                    .storage = StringAt(member.value, "storage")};
     }
     for (const Member& member : root_.Find("data")->members) AddData(member);
     for (const Node& node : root_.Find("stages")->items) AddStage(node);
@@ -139,8 +142,20 @@ class Builder {
     }
     writer.EndObject().Key("chat_formats").BeginObject();
     for (const auto& [name, model] : config_.models) writer.Field(name, model.chat_format);
+    writer.EndObject().Key("storage").BeginObject();
+    for (const auto& [name, storage] : NamedStorage(stage)) writer.Field(name, storage);
     writer.EndObject().EndObject();
     return writer.Take();
+  }
+
+  // Of the models whose weights the stage reads.
+  static std::map<std::string, std::string> NamedStorage(const StageConfig& stage) {
+    std::map<std::string, std::string> storage;
+    for (const ModelRef* ref : {&stage.generate.model, &stage.sft.model}) {
+      if (!ref->text.empty()) storage[ref->text] = ref->model.storage;
+    }
+    for (const ModelRef& ref : stage.eval.models) storage[ref.text] = ref.model.storage;
+    return storage;
   }
 
   std::set<std::string> NamedData(const StageConfig& stage) const {
@@ -162,6 +177,30 @@ class Builder {
     return {.enabled = BoolAt(*chat, "enabled"), .system = StringAt(*chat, "system")};
   }
 
+  std::vector<std::pair<int32_t, double>> ReadLogitBias(const Node& sampling,
+                                                        const std::string& path) {
+    std::vector<std::pair<int32_t, double>> biases;
+    for (const auto& [key, where, value] : sampling.Find("logit_bias")->members) {
+      int32_t id = -1;
+      const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+      if (error != std::errc{} || end != key.data() + key.size() || id < 0) {
+        Fail(value.where, path + "." + key, "keys are token ids: whole numbers from 0 on");
+        continue;
+      }
+      double bias = 0;
+      std::from_chars(value.text.data(), value.text.data() + value.text.size(), bias);
+      biases.emplace_back(id, bias);
+    }
+    return biases;
+  }
+
+  static DecodingOptions ReadDecoding(const Node& node) {
+    return {.max_batch = IntAt(node, "max_batch"),
+            .kv_memory = IntAt(node, "kv_memory"),
+            .prefill_chunk = IntAt(node, "prefill_chunk"),
+            .kv_dtype = StringAt(node, "kv_dtype")};
+  }
+
   SamplingOptions ReadSampling(const Node& node, const std::string& path) {
     const Node& s = *node.Find("sampling");
     SamplingOptions out = {.temperature = NumberAt(s, "temperature"),
@@ -169,6 +208,11 @@ class Builder {
                            .top_k = IntAt(s, "top_k"),
                            .max_tokens = IntAt(s, "max_tokens"),
                            .min_tokens = IntAt(s, "min_tokens"),
+                           .min_p = NumberAt(s, "min_p"),
+                           .repetition_penalty = NumberAt(s, "repetition_penalty"),
+                           .presence_penalty = NumberAt(s, "presence_penalty"),
+                           .frequency_penalty = NumberAt(s, "frequency_penalty"),
+                           .logit_bias = ReadLogitBias(s, path + ".sampling.logit_bias"),
                            .stop = StringsAt(s, "stop")};
     if (out.min_tokens > out.max_tokens) {
       Fail(s.where, path + ".sampling", "min_tokens is above max_tokens");
@@ -203,7 +247,7 @@ class Builder {
     g.data = references_.Data(*node.Find("data"), path + ".data", stage);
     g.samples = IntAt(node, "samples");
     g.limit = IntAt(node, "limit");
-    g.max_batch = IntAt(node, "max_batch");
+    g.decoding = ReadDecoding(node);
     g.chat = ReadChat(node);
     g.prefix = StringAt(node, "prefix");
     g.sampling = ReadSampling(node, path);
@@ -245,6 +289,9 @@ class Builder {
     stage->kind = StageKind::kSft;
     SftStage& s = stage->sft;
     s.model = references_.Model(*node.Find("model"), path + ".model", stage);
+    if (const Node* lora = node.Find("lora")) s.lora = ReadLora(*lora);
+    CheckContinued(node, path, s);
+    CheckTrainedStorage(node, path, s);
     s.data = references_.Data(*node.Find("data"), path + ".data", stage);
     s.limit = IntAt(node, "limit");
     s.chat = ReadChat(node);
@@ -261,6 +308,25 @@ class Builder {
     s.train_on = StringAt(node, "train_on");
     s.shuffle = BoolAt(node, "shuffle");
     ReadTraining(node, path, stage);
+  }
+
+  // What is trained is f32; a narrower base needs an adapter beside it.
+  void CheckTrainedStorage(const Node& node, const std::string& path, const SftStage& s) {
+    const std::string& storage = s.model.model.storage;
+    if (s.lora || storage == "auto" || storage == "f32") return;
+    Fail(node.Find("model")->where, path + ".model",
+         "'" + s.model.text + "' has storage " + storage +
+             ", but this stage trains its weights, which are f32 then; add lora to train an " +
+             "adapter beside the frozen model, or leave storage out");
+  }
+
+  // The result of a stage with `lora` is a base and an adapter: not one set of weights to train.
+  void CheckContinued(const Node& node, const std::string& path, const SftStage& s) {
+    const StageConfig* from = s.model.stage.empty() ? nullptr : config_.FindStage(s.model.stage);
+    if (from == nullptr || !from->sft.lora || s.lora) return;
+    Fail(node.Find("model")->where, path + ".model",
+         "'@" + s.model.stage + "' gives an adapter beside a frozen model; add lora, with that " +
+             "stage's r, alpha and targets, to train it further");
   }
 
   void ReadTraining(const Node& node, const std::string& path, StageConfig* stage) {
@@ -357,7 +423,7 @@ class Builder {
     }
     task.samples = IntAt(node, "samples");
     task.limit = IntAt(node, "limit");
-    task.max_batch = IntAt(node, "max_batch");
+    task.decoding = ReadDecoding(node);
     task.chat = ReadChat(node);
     task.prefix = StringAt(node, "prefix");
     task.sampling = ReadSampling(node, path);
@@ -407,6 +473,7 @@ Result<PipelineConfig> ParsePipeline(std::string_view text, const std::string& p
   ValidateContext context = {.file_folder = io::Parent(path), .errors = {}};
   ExpandVariables(root, &context.errors);
   if (!context.errors.empty()) return ErrorList(context.errors);
+  FillLoraDefaults(root);
   Validate(root, PipelineSpec(), "", &context);
   if (!context.errors.empty()) return ErrorList(context.errors);
   PipelineConfig config = Builder(root, context.file_folder, &context.errors).Build();

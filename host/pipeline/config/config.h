@@ -12,12 +12,15 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/graph/lora.h"
 
 namespace retort::host {
 
 struct ModelConfig {
   std::string path = {};         // absolute
   std::string chat_format = {};  // "auto": by the model's template
+  std::string adapter = {};      // a PEFT folder beside it, absolute; "": none
+  std::string storage = "auto";  // of matrices in memory, as model::ParseStorage reads it
 };
 
 // A plugin of the kind that its place gives.
@@ -60,7 +63,15 @@ struct ChatOptions {
 struct SamplingOptions {
   double temperature = 1.0, top_p = 1.0;
   int64_t top_k = 0, max_tokens = 256, min_tokens = 0;
+  double min_p = 0, repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
+  std::vector<std::pair<int32_t, double>> logit_bias = {};
   std::vector<std::string> stop = {};
+};
+
+// How sequences are decoded together.
+struct DecodingOptions {
+  int64_t max_batch = 16, kv_memory = 0, prefill_chunk = 512;
+  std::string kv_dtype = "f32";  // or bf16, int8
 };
 
 // A chain of plugins, as the chains of host/chain read it: a JSON array of entries with all
@@ -87,7 +98,8 @@ struct GenerateStage {
   ModelRef model = {};                         // or
   std::optional<GeneratorUse> generator = {};  // this
   std::vector<DataRef> data = {};
-  int64_t samples = 1, limit = 0, max_batch = 16;
+  int64_t samples = 1, limit = 0;
+  DecodingOptions decoding = {};
   ChatOptions chat = {};
   std::string prefix = {};
   SamplingOptions sampling = {};
@@ -109,6 +121,7 @@ struct ScheduleOptions {
 
 struct SftStage {
   ModelRef model = {};
+  std::optional<graph::LoraSpec> lora = {};  // trains an adapter, the model frozen
   std::vector<DataRef> data = {};
   std::vector<LossEntry> losses = {};
   std::string optimizer, optimizer_config = "{}";
@@ -137,7 +150,8 @@ struct EvalTask {
   std::vector<DataRef> data = {};
   ChainConfig rewards = {};
   std::vector<MetricSpec> metrics = {};
-  int64_t samples = 1, limit = 0, max_batch = 16;
+  int64_t samples = 1, limit = 0;
+  DecodingOptions decoding = {};
   ChatOptions chat = {};
   std::string prefix = {};
   SamplingOptions sampling = {};

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "host/pipeline/config/lora.h"
 #include "host/pipeline/config/schema_parts.h"
 
 namespace retort::host {
@@ -32,7 +33,10 @@ const ObjectSpec& Generate() {
                ChatKey(),
                PrefixKey("forced start of each completion; counts as completion"),
                SamplingKey("{}"),
-               BatchSlots()},
+               BatchSlots(),
+               KvDtypeKey(),
+               KvMemoryKey(),
+               PrefillChunkKey()},
       .reserved = {"rewards", "retry"}};
   return spec;
 }
@@ -59,55 +63,55 @@ const ObjectSpec& FilterStageSpec() {
 
 const ObjectSpec& Sft() {
   static const ObjectSpec spec = [] {
-    ObjectSpec s = {
-        .title = "an sft stage",
-        .keys = {NameKey(),
-                 KindKey(),
-                 {.name = "model",
-                  .kind = kString,
-                  .summary = "a name, a path or @stage",
-                  .required = true},
-                 DataKey(),
-                 LimitKey(),
-                 ChatKey(),
-                 {.name = "loss",
-                  .kind = kList,
-                  .fallback = "[\"sft\"]",
-                  .summary = "added up by weight",
-                  .item = kObject,
-                  .object = &LossEntrySpec()},
-                 {.name = "max_length",
-                  .kind = kInt,
-                  .fallback = "4096",
-                  .summary = "tokens of an example and of a packed row",
-                  .min = 2,
-                  .max = 1e7},
-                 {.name = "truncation",
-                  .kind = kString,
-                  .fallback = "\"drop\"",
-                  .summary = "an example beyond max_length",
-                  .choices = "drop|keep_start|error"},
-                 {.name = "packing",
-                  .kind = kString,
-                  .fallback = "\"bfd\"",
-                  .summary = "examples into rows",
-                  .choices = "bfd|bfd_split|wrapped|none"},
-                 {.name = "packing_window",
-                  .kind = kInt,
-                  .fallback = "1000",
-                  .summary = "examples packed together",
-                  .min = 1,
-                  .max = 1e7},
-                 {.name = "train_on",
-                  .kind = kString,
-                  .fallback = "\"completion\"",
-                  .summary = "tokens with a label",
-                  .choices = "completion|assistant|all"},
-                 {.name = "shuffle",
-                  .kind = kBool,
-                  .fallback = "true",
-                  .summary = "a new order each epoch, by the seed"}},
-        .reserved = {"preset", "lora", "trainable", "frozen", "eval_steps", "rejected"}};
+    ObjectSpec s = {.title = "an sft stage",
+                    .keys = {NameKey(),
+                             KindKey(),
+                             {.name = "model",
+                              .kind = kString,
+                              .summary = "a name, a path or @stage",
+                              .required = true},
+                             LoraKey(),
+                             DataKey(),
+                             LimitKey(),
+                             ChatKey(),
+                             {.name = "loss",
+                              .kind = kList,
+                              .fallback = "[\"sft\"]",
+                              .summary = "added up by weight",
+                              .item = kObject,
+                              .object = &LossEntrySpec()},
+                             {.name = "max_length",
+                              .kind = kInt,
+                              .fallback = "4096",
+                              .summary = "tokens of an example and of a packed row",
+                              .min = 2,
+                              .max = 1e7},
+                             {.name = "truncation",
+                              .kind = kString,
+                              .fallback = "\"drop\"",
+                              .summary = "an example beyond max_length",
+                              .choices = "drop|keep_start|error"},
+                             {.name = "packing",
+                              .kind = kString,
+                              .fallback = "\"bfd\"",
+                              .summary = "examples into rows",
+                              .choices = "bfd|bfd_split|wrapped|none"},
+                             {.name = "packing_window",
+                              .kind = kInt,
+                              .fallback = "1000",
+                              .summary = "examples packed together",
+                              .min = 1,
+                              .max = 1e7},
+                             {.name = "train_on",
+                              .kind = kString,
+                              .fallback = "\"completion\"",
+                              .summary = "tokens with a label",
+                              .choices = "completion|assistant|all"},
+                             {.name = "shuffle",
+                              .kind = kBool,
+                              .fallback = "true",
+                              .summary = "a new order each epoch, by the seed"}},
+                    .reserved = {"preset", "trainable", "frozen", "eval_steps", "rejected"}};
     for (const auto& keys : {TrainingKeys(), KeepingKeys()}) {
       s.keys.insert(s.keys.end(), keys.begin(), keys.end());
     }
@@ -162,7 +166,10 @@ const ObjectSpec& Task() {
                ChatKey(),
                PrefixKey("forced start of each completion; counts as completion"),
                SamplingKey("{\"temperature\":0}"),
-               BatchSlots()}};
+               BatchSlots(),
+               KvDtypeKey(),
+               KvMemoryKey(),
+               PrefillChunkKey()}};
   return spec;
 }
 
@@ -194,19 +201,30 @@ const ObjectSpec& Stage() {
   return spec;
 }
 
+// The values of model::ParseStorage.
+constexpr const char* kStorageChoices = "auto|f32|f16|bf16|q8_0|q4_0|q4_1|q4_k|q6_k|nf4";
+
 const ObjectSpec& ModelSpec() {
   static const ObjectSpec spec = {
       .title = "a model",
       .keys = {{.name = "path",
                 .kind = kPath,
-                .summary = "an HF folder or a GGUF file",
+                .summary = "an HF folder, a GGUF file, or a PEFT folder that names its base",
                 .required = true},
+               {.name = "adapter",
+                .kind = kPath,
+                .summary = "a PEFT folder whose adapter runs beside the weights of path"},
                {.name = "chat_format",
                 .kind = kString,
                 .fallback = "\"auto\"",
-                .summary = "a built-in chat format, instead of the model's template"}},
+                .summary = "a built-in chat format, instead of the model's template"},
+               {.name = "storage",
+                .kind = kString,
+                .fallback = "\"auto\"",
+                .summary = "type that matrices are kept in; auto: the file's (f32 where trained)",
+                .choices = kStorageChoices}},
       .shorthand = "path",
-      .reserved = {"storage", "lora", "config", "tokenizer", "init_seed"}};
+      .reserved = {"lora", "config", "tokenizer", "init_seed"}};
   return spec;
 }
 
@@ -309,7 +327,17 @@ const ObjectSpec& PipelineSpec() {
 }
 
 const char* OurNameOf(std::string_view foreign) {
-  static constexpr std::array<std::pair<std::string_view, const char*>, 37> kNames = {{
+  static constexpr auto kNames = std::to_array<std::pair<std::string_view, const char*>>({
+      {"use_peft", "lora"},
+      {"peft_config", "lora"},
+      {"lora_r", "lora.r"},
+      {"lora_rank", "lora.r"},
+      {"rank", "lora.r"},
+      {"lora_alpha", "lora.alpha"},
+      {"lora_dropout", "lora.dropout"},
+      {"target_modules", "lora.targets"},
+      {"lora_target_modules", "lora.targets"},
+      {"rslora", "lora.use_rslora"},
       {"max_new_tokens", "sampling.max_tokens"},
       {"max_completion_length", "sampling.max_tokens"},
       {"max_tokens", "sampling.max_tokens"},
@@ -319,6 +347,12 @@ const char* OurNameOf(std::string_view foreign) {
       {"top_k", "sampling.top_k"},
       {"stop", "sampling.stop"},
       {"stop_strings", "sampling.stop"},
+      {"min_p", "sampling.min_p"},
+      {"repetition_penalty", "sampling.repetition_penalty"},
+      {"presence_penalty", "sampling.presence_penalty"},
+      {"frequency_penalty", "sampling.frequency_penalty"},
+      {"logit_bias", "sampling.logit_bias"},
+      {"sequence_bias", "sampling.logit_bias"},
       {"do_sample", "sampling.temperature (0 is greedy)"},
       {"num_generations", "samples"},
       {"num_return_sequences", "samples"},
@@ -347,7 +381,7 @@ const char* OurNameOf(std::string_view foreign) {
       {"assistant_only_loss", "train_on"},
       {"max_samples", "limit"},
       {"output_dir", "output"},
-  }};
+  });
   for (const auto& [theirs, ours] : kNames) {
     if (theirs == foreign) return ours;
   }

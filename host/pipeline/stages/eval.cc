@@ -101,7 +101,7 @@ class TaskScorer {
                            .weights = pair_.weights,
                            .records = pair_.records,
                            .samples = task.samples,
-                           .max_batch = task.max_batch,
+                           .decoding = &task.decoding,
                            .chat = &task.chat,
                            .prefix = task.prefix,
                            .sampling = &task.sampling,
@@ -182,7 +182,10 @@ class TaskScorer {
       ids.push_back(std::move(prompt.ids));
       ids.back().insert(ids.back().end(), more.begin(), more.end());
     }
-    for (size_t i = 0; i < ids.size(); ++i) requests.push_back({.ids = ids[i], .first = first[i]});
+    const int32_t adapter = pair_.model->opened->adapter_index();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      requests.push_back({.ids = ids[i], .first = first[i], .adapter = adapter});
+    }
     return ScoreTexts(column, requests);
   }
 
@@ -236,7 +239,8 @@ Result<std::vector<ScoreRow>> EvaluateModel(StageRun& run, size_t model_index) {
       const StageModel model,
       OpenStageModel(*run.session, *run.pipeline, config.models[model_index], run_path));
   RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> weights,
-                          run.session->LoadModel(*model.opened));
+                          run.session->LoadModel(*model.opened, model.storage));
+  run.NoteWeights(model.label, *weights);
   std::vector<ScoreRow> rows;
   for (size_t i = 0; i < config.tasks.size(); ++i) {
     const EvalTask& task = config.tasks[i];

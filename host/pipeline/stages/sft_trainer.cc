@@ -8,6 +8,8 @@
 #include "core/checkpoint/manifest.h"
 #include "core/json/json.h"
 #include "core/model/params.h"
+#include "core/model/peft.h"
+#include "host/pipeline/stage_lora.h"
 #include "retort/abi/draft/loss.h"
 #include "retort/abi/draft/optimizer.h"
 
@@ -135,15 +137,42 @@ Result<std::unique_ptr<SftTrainer>> SftTrainer::Create(
           "; set it back, allow it with --allow-inexact, or start anew with --from " +
           run.stage->name);
     }
-    RETORT_ASSIGN_OR_RETURN(
-        weights, run.session->OpenModel(from->folder, ChatFormatOf(config.model, *run.pipeline)));
+    if (!config.lora) {
+      RETORT_ASSIGN_OR_RETURN(
+          weights, run.session->OpenModel(from->folder, ChatFormatOf(config.model, *run.pipeline)));
+    }
   }
-  RETORT_ASSIGN_OR_RETURN(made->model_, run.session->LoadModel(*weights));
+  engine::LoadOptions load = {.for_training = true};
+  RETORT_ASSIGN_OR_RETURN(load.storage, model::ParseStorage(base.storage));
+  load.init_seed = Derive(run.key(), "adapter").lo;
+  std::vector<AdapterUse> adapters;
+  if (config.lora) {
+    RETORT_ASSIGN_OR_RETURN(AdapterUse use,
+                            TrainedAdapter(*run.session, *base.opened, *config.lora));
+    if (from) use.folder = from->folder;
+    made->lora_ = use.spec;
+    adapters.push_back(std::move(use));
+  } else {
+    RETORT_RETURN_IF_ERROR(CheckTrainedWhole(*weights));
+  }
+  RETORT_ASSIGN_OR_RETURN(made->model_, run.session->LoadModel(*weights, load, adapters));
+  run.NoteWeights(base.label, *made->model_);
   engine::TrainerOptions options;
+  options.adapter = config.lora ? 0 : -1;
   RETORT_RETURN_IF_ERROR(made->CreatePlugins(run, &options));
   RETORT_ASSIGN_OR_RETURN(made->trainer_, made->model_->NewTrainer(options));
   if (from) RETORT_RETURN_IF_ERROR(made->Restore(*from));
   return made;
+}
+
+Result<std::vector<io::FileDigest>> SftTrainer::WriteModel(io::FileSystem& fs,
+                                                           const std::string& folder) {
+  std::vector<TensorView> params;
+  for (const engine::StateTensor& param : model_->Params()) params.push_back(param.view);
+  const model::ModelTexts texts = model::TextsOf(*base_.opened->source);
+  if (!lora_) return model::WriteModelFolder(fs, folder, texts, model_->graph(), params);
+  return model::WriteAdapterFolder(fs, folder, texts, io::Absolute(base_.opened->base_path()),
+                                   model_->graph(), 0, *lora_, params);
 }
 
 Result<checkpoint::Found> SftTrainer::Save(StageRun& run, const SftProgress& progress, double epoch,
@@ -155,12 +184,7 @@ Result<checkpoint::Found> SftTrainer::Save(StageRun& run, const SftProgress& pro
   io::FileSystem& fs = run.folder->fs();
   checkpoint::SaveRequest request;
   request.step = progress.step;
-  request.write_model = [&](const std::string& folder) {
-    std::vector<TensorView> params;
-    for (const engine::StateTensor& param : model_->Params()) params.push_back(param.view);
-    return model::WriteModelFolder(fs, folder, model::TextsOf(*base_.opened->source),
-                                   model_->graph(), params);
-  };
+  request.write_model = [&](const std::string& folder) { return WriteModel(fs, folder); };
   request.has_state = !final_one;
   if (!final_one) {
     request.state = state;

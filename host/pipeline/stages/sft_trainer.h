@@ -52,7 +52,11 @@ class SftTrainer {
   Status CreatePlugins(StageRun& run, engine::TrainerOptions* options);
   Status Restore(const checkpoint::Found& from);
 
+  // The weights as they are now: an HF folder, or the adapter's.
+  Result<std::vector<io::FileDigest>> WriteModel(io::FileSystem& fs, const std::string& folder);
+
   StageModel base_;                      // of the texts of the HF folder
+  std::optional<graph::LoraSpec> lora_;  // of the adapter that is trained
   std::vector<PluginInstance> plugins_;  // outlive trainer_
   std::unique_ptr<engine::Model> model_;
   std::unique_ptr<engine::Trainer> trainer_;

@@ -15,8 +15,15 @@ typedef struct retort_model retort_model;
 typedef struct retort_model_options {
   uint32_t struct_size;
   uint32_t flags;         /* none yet: 0 */
-  retort_str path;        /* a folder of safetensors, or a GGUF file */
+  retort_str path;        /* a folder of safetensors, a GGUF file, or a PEFT folder */
   retort_str chat_format; /* a built-in format's name; absent: by the model's template */
+  /* How matrices are kept in memory: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k",
+   * "nf4"; "auto" or absent: as the file has them. Block types round the numbers that meet them;
+   * "f32" doesn't. */
+  retort_str storage;
+  /* A PEFT folder whose adapter runs beside the weights of path. A path that is itself one names
+   * its base. */
+  retort_str adapter;
 } retort_model_options;
 
 /* Reads config and tokenizer; weights are read when first needed, or by retort_model_load.
@@ -99,7 +106,9 @@ typedef struct retort_generate_args {
   const retort_generate_prompt* prompts;
   uint64_t n_prompts;
   /* A JSON object, keys as the options of `retort generate`: samples, max_tokens, min_tokens,
-   * temperature, top_k, top_p, stop (a list), seed, max_batch, chat, system, prefix. Absent: {}. */
+   * temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
+   * logit_bias (a list of "ID=NUMBER"), stop (a list), seed, max_batch, kv_dtype, kv_memory,
+   * prefill_chunk, chat, system, prefix. Absent: {}. */
   retort_str options;
   void* ctx; /* of the callbacks; they may be NULL. Nonzero from one stops the call */
   int32_t (*delta)(void* ctx, const retort_generate_delta* delta);

@@ -1,0 +1,60 @@
+// Models with adapters: which folder is the base, which the adapter; graph and weights of both.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <utility>
+
+#include "core/io/filesystem.h"
+#include "host/session/session.h"
+
+namespace retort::host {
+
+Result<std::optional<OpenedAdapter>> Session::OpenAdapter(const std::string& path,
+                                                          const std::string& adapter) {
+  if (adapter.empty() && !model::IsAdapterFolder(path)) return std::optional<OpenedAdapter>();
+  OpenedAdapter opened = {.folder = adapter.empty() ? path : adapter, .config = {}, .base = path};
+  RETORT_ASSIGN_OR_RETURN(opened.config, model::ReadPeftConfig(opened.folder));
+  if (adapter.empty()) {
+    RETORT_ASSIGN_OR_RETURN(opened.base, model::FindAdapterBase(opened.folder, opened.config));
+  }
+  if (!model::IsAdapterFolder(opened.base)) return std::optional<OpenedAdapter>(std::move(opened));
+  return FailedPrecondition(opened.folder + ": its base " + opened.base +
+                            " is an adapter itself; merge that one into its base first");
+}
+
+std::filesystem::file_time_type Session::WrittenAt(const std::string& path,
+                                                   const std::optional<OpenedAdapter>& adapter) {
+  std::error_code ignored;  // opening says what is wrong with a path
+  auto written = std::filesystem::last_write_time(path, ignored);
+  if (!adapter) return written;
+  for (const std::string& part : {adapter->folder, adapter->base}) {
+    written = std::max(written, std::filesystem::last_write_time(part, ignored));
+  }
+  return written;
+}
+
+Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened,
+                                                          const engine::LoadOptions& options) {
+  std::vector<AdapterUse> adapters;
+  if (opened.adapter) {
+    adapters.push_back({.spec = opened.adapter->config.lora, .folder = opened.adapter->folder});
+  }
+  return LoadModel(opened, options, adapters);
+}
+
+Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened,
+                                                          engine::LoadOptions options,
+                                                          std::span<const AdapterUse> adapters) {
+  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(*opened.source));
+  options.adapters.clear();
+  for (const AdapterUse& use : adapters) {
+    const Status added = graph::AddLora(graph, use.spec);
+    if (!added.ok()) {
+      return added.WithContext(use.folder.empty() ? "model " + opened.path : use.folder);
+    }
+    options.adapters.push_back(use.folder);
+  }
+  RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, Engine());
+  return engine->Load(*opened.source, std::move(graph), options);
+}
+
+}  // namespace retort::host
