@@ -108,6 +108,7 @@ class EngineImpl final : public Engine {
                                       const LoadOptions& options) override {
     return Guarded("loading " + source.path(), [&]() -> Result<std::unique_ptr<Model>> {
       const ThreadScope threads(n_threads_);
+      model::FollowStacks(source, graph);
       const model::StoragePlan plan = PlanFor(graph, options, &source);
       RETORT_ASSIGN_OR_RETURN(model::ParamStore store,
                               model::ParamStore::Allocate(graph, plan.dtypes));

@@ -43,6 +43,10 @@ class ParamStore {
   std::vector<TensorView> views_;
 };
 
+// Params that the checkpoint has whole, under their own name, instead of the parts that their
+// sources name: from now on that is their source, for loading and saving.
+void FollowStacks(const Source& source, graph::Graph& graph);
+
 // Reads every param of the graph from `source` straight into `store` (allocated for the graph).
 // One error lists all that is wrong: tensors missing (with the nearest name there is), of another
 // shape, and of the model but claimed by no param. Checked wholly before the first weight is read.

@@ -112,6 +112,7 @@ class TrainerImpl final : public engine::Trainer {
       RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
       if (result.label_tokens == 0) return result;
       losses_->BeginWindow();
+      router_ = {};
       for (const MicroBatch& batch : window) {
         const TensorView hidden =
             pass_.Forward(RowsOf(batch, OpSettings(-1, &batch - window.data(), nullptr)), nullptr);
@@ -119,6 +120,7 @@ class TrainerImpl final : public engine::Trainer {
                                              .hidden_TD = hidden,
                                              .n_labels = static_cast<double>(result.label_tokens)},
                                             Settings(-1, nullptr)));
+        AddRouterLoss(ShareOf(batch, result.tokens));
       }
       FillLosses(result);
       return result;
@@ -178,6 +180,8 @@ class TrainerImpl final : public engine::Trainer {
                     const Cancel* cancel) {
     losses_->BeginWindow();
     grads_.Begin();
+    router_ = {};
+    const int64_t n_tokens = TokensWithLabels(window);
     for (const MicroBatch& batch : window) {
       if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
       if (engine::CountLabels(batch) == 0) continue;
@@ -190,7 +194,8 @@ class TrainerImpl final : public engine::Trainer {
                                            .d_hidden_TD = &d_hidden,
                                            .grads = &grads_},
                                           Settings(step, cancel)));
-      pass_.Backward(grads_);
+      AddRouterLoss(ShareOf(batch, n_tokens));
+      pass_.Backward(grads_, ShareOf(batch, n_tokens));
     }
     grads_.Finish();
     if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
@@ -198,8 +203,28 @@ class TrainerImpl final : public engine::Trainer {
   }
 
   void FillLosses(StepResult& result) const {
-    result.loss = losses_->loss();
+    result.loss = losses_->loss() + router_.weighted;
     result.metrics = losses_->Metrics();
+    if (pass_.has_routers()) result.metrics.push_back({"aux_loss", router_.value});
+  }
+
+  // The load-balancing loss of a window is the mean over its micro-batches, by tokens: one
+  // micro-batch gives transformers' number, and accumulation doesn't change the scale.
+  void AddRouterLoss(double share) {
+    if (!pass_.has_routers()) return;
+    const engine::RouterLoss loss = pass_.MeasureRouters();
+    router_.value += share * loss.value;
+    router_.weighted += share * loss.weighted;
+  }
+  static double ShareOf(const MicroBatch& batch, int64_t n_tokens) {
+    return static_cast<double>(batch.ids.size()) / static_cast<double>(n_tokens);
+  }
+  static int64_t TokensWithLabels(std::span<const MicroBatch> window) {
+    int64_t tokens = 0;
+    for (const MicroBatch& batch : window) {
+      if (engine::CountLabels(batch) > 0) tokens += static_cast<int64_t>(batch.ids.size());
+    }
+    return tokens;
   }
 
   double SumSquares(int32_t param) const {
@@ -248,6 +273,7 @@ class TrainerImpl final : public engine::Trainer {
   const int n_threads_;
   engine::Pass pass_;
   engine::Gradients grads_;
+  engine::RouterLoss router_;  // of the window so far
   std::unique_ptr<engine::TokenLosses> losses_;
   std::unique_ptr<OptimizerState> optimizer_;
 };

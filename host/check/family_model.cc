@@ -18,7 +18,8 @@ constexpr const char* kSample = R"(, "vocab_size": 96, "hidden_size": 32,
   "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128, "rms_norm_eps": 1e-6,
   "layer_norm_eps": 1e-5, "initializer_range": 0.02, "rope_theta": 10000.0, "hidden_act": "silu",
   "attention_bias": false, "mlp_bias": false, "tie_word_embeddings": false, "sliding_window": 16,
-  "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2})";
+  "num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8,
+  "shared_expert_intermediate_size": 24, "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2})";
 constexpr const char* kModelTypes[] = {
     "llama",       "qwen2",      "qwen3",       "mistral",  "gemma",   "gemma2",
     "gemma3_text", "phi3",       "olmo2",       "granite",  "smollm3", "cohere2",

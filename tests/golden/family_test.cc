@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
 
 #include "core/io/safetensors.h"
@@ -20,13 +21,15 @@ using host::PluginInstance;
 constexpr double kTolerance = 1e-3;  // of a gradient's norm, the bar
 
 class GoldenFamily : public testing::TestWithParam<const char*> {
- protected:
+ public:
   static host::SessionOptions Options() {
     host::SessionOptions options;
     options.plugin_dir = RETORT_PLUGIN_DIR;
     options.engine_path = RETORT_ENGINE_FILE;
     return options;
   }
+
+ protected:
   const host::OpenedModel& Open() { return *session_.OpenModel(ModelPath(GetParam())).value(); }
 
   host::Session session_{Options()};
@@ -51,7 +54,8 @@ engine::MicroBatch BatchOf(json::Value head) {
   return batch;
 }
 
-// Gradients of params as those of the checkpoint's tensors: a param may be rows of one.
+// Gradients of params as those of the checkpoint's tensors: a param may be rows of one, or stacked
+// from several.
 std::map<std::string, std::vector<double>> ByTensor(const graph::Graph& graph,
                                                     engine::Trainer& trainer) {
   std::map<std::string, std::vector<double>> tensors;
@@ -59,13 +63,20 @@ std::map<std::string, std::vector<double>> ByTensor(const graph::Graph& graph,
   EXPECT_EQ(gradients.size(), graph.params.size());
   for (size_t i = 0; i < gradients.size(); ++i) {
     const graph::Param& param = graph.params[i];
-    EXPECT_EQ(param.sources.size(), 1U) << param.name;
     const TensorView& view = gradients[i].view;
-    const auto begin =
-        static_cast<size_t>(param.sources[0].row_begin * (view.numel() / param.shape[0]));
-    std::vector<double>& out = tensors[param.sources[0].checkpoint_name];
-    out.resize(std::max(out.size(), begin + static_cast<size_t>(view.numel())));
-    std::copy_n(view.as<float>(), view.numel(), out.begin() + static_cast<ptrdiff_t>(begin));
+    const int64_t cols = param.shape.size() == 1 ? 1 : view.cols();
+    const float* from = view.as<float>();
+    for (const graph::Source& source : param.sources) {
+      const bool all = source.row_begin == 0 && source.row_end == 0;
+      const int64_t rows = all ? view.numel() / cols : source.row_end - source.row_begin;
+      std::vector<double>& out = tensors[source.checkpoint_name];
+      const auto begin = static_cast<size_t>(source.row_begin * cols);
+      const auto n = static_cast<size_t>(rows * cols);
+      out.resize(std::max(out.size(), begin + n));
+      std::copy_n(from, n, out.begin() + static_cast<ptrdiff_t>(begin));
+      from += n;
+    }
+    EXPECT_EQ(from, view.as<float>() + view.numel()) << param.name;
   }
   return tensors;
 }
@@ -124,18 +135,25 @@ TEST_P(GoldenFamily, GradientOfEveryTensorEqualsTransformers) {
               tensors.size(), worst);
 }
 
-TEST_P(GoldenFamily, ASavedFolderIsEqualToTheBit) {
-  const host::OpenedModel& opened = Open();
-  const auto model = session_.LoadModel(opened).value();
+std::vector<TensorView> ViewsOf(engine::Model& model) {
   std::vector<TensorView> views;
-  for (const engine::StateTensor& param : model->Params()) views.push_back(param.view);
-  const io::Safetensors before = io::Safetensors::OpenFolder(ModelPath(GetParam())).value();
+  for (const engine::StateTensor& param : model.Params()) views.push_back(param.view);
+  return views;
+}
+
+// The path of a folder with these weights, of the type that the opened one has.
+std::string SaveFolder(const std::string& name, const host::OpenedModel& opened,
+                       const graph::Graph& graph, const std::vector<TensorView>& views) {
+  const io::Safetensors before = io::Safetensors::OpenFolder(opened.source->path()).value();
   const DType store = before.entries()[0].dtype == "BF16" ? DType::kBF16 : DType::kF32;
-  const std::string folder = ScratchFolder("family-" + std::string(GetParam()));
-  const auto written = model::WriteModelFolder(
-      io::RealFileSystem(), folder, model::TextsOf(*opened.source), model->graph(), views, store);
-  ASSERT_TRUE(written.ok()) << written.status().ToString();
-  const io::Safetensors after = io::Safetensors::OpenFolder(folder).value();
+  const std::string folder = ScratchFolder(name);
+  const auto written = model::WriteModelFolder(io::RealFileSystem(), folder,
+                                               model::TextsOf(*opened.source), graph, views, store);
+  EXPECT_TRUE(written.ok()) << written.status().ToString();
+  return folder;
+}
+
+void ExpectSameTensors(const io::Safetensors& before, const io::Safetensors& after) {
   ASSERT_EQ(before.entries().size(), after.entries().size());
   for (const io::SafetensorsEntry& entry : before.entries()) {
     const auto* found = after.Find(entry.name);
@@ -145,9 +163,49 @@ TEST_P(GoldenFamily, ASavedFolderIsEqualToTheBit) {
   }
 }
 
+TEST_P(GoldenFamily, ASavedFolderIsEqualToTheBit) {
+  const host::OpenedModel& opened = Open();
+  const auto model = session_.LoadModel(opened).value();
+  const std::string folder =
+      SaveFolder("family-" + std::string(GetParam()), opened, model->graph(), ViewsOf(*model));
+  ExpectSameTensors(io::Safetensors::OpenFolder(ModelPath(GetParam())).value(),
+                    io::Safetensors::OpenFolder(folder).value());
+}
+
+// Stacks of experts as one tensor each (transformers' save_original_format=False): read, and saved
+// as they were.
+TEST(GoldenExperts, FoldersWithWholeStacksComeBackEqual) {
+  host::Session session(GoldenFamily::Options());
+  const host::OpenedModel& parts = *session.OpenModel(ModelPath("mixtral")).value();
+  const auto model = session.LoadModel(parts).value();
+  graph::Graph graph = session.BuildGraph(*parts.source).value();
+  int renamed = 0;
+  for (graph::Param& param : graph.params) {
+    if (param.sources[0].checkpoint_name == param.name) continue;
+    param.sources = {{.checkpoint_name = param.name}};
+    ++renamed;
+  }
+  EXPECT_EQ(renamed, 2 * 3);  // router, gate_up and down of two layers
+  const std::string whole = SaveFolder("whole-stacks", parts, graph, ViewsOf(*model));
+  const host::OpenedModel& opened = *session.OpenModel(whole).value();
+  const auto loaded = session.LoadModel(opened).value();
+  const std::string again =
+      SaveFolder("whole-stacks-again", opened, loaded->graph(), ViewsOf(*loaded));
+  const io::Safetensors first = io::Safetensors::OpenFolder(whole).value();
+  ASSERT_NE(first.Find("model.layers.1.mlp.experts.gate_up_proj"), nullptr);
+  ExpectSameTensors(first, io::Safetensors::OpenFolder(again).value());
+  const std::vector<TensorView> before = ViewsOf(*model), after = ViewsOf(*loaded);
+  ASSERT_EQ(before.size(), after.size());
+  for (size_t p = 0; p < before.size(); ++p) {
+    EXPECT_EQ(std::memcmp(before[p].data, after[p].data, static_cast<size_t>(before[p].bytes())), 0)
+        << graph.params[p].name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, GoldenFamily,
                          testing::Values("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2",
-                                         "phi3", "gemma3_text"),
+                                         "phi3", "gemma3_text", "qwen2_moe", "qwen3_moe",
+                                         "mixtral"),
                          [](const auto& param) { return std::string(param.param); });
 
 }  // namespace

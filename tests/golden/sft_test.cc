@@ -100,7 +100,8 @@ TEST_P(GoldenSft, TenStepsEqualTransformersAndTorch) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenSft,
                          testing::Values("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2",
-                                         "phi3", "gemma3_text", "smollm2"),
+                                         "phi3", "gemma3_text", "qwen2_moe", "qwen3_moe", "mixtral",
+                                         "smollm2"),
                          [](const auto& param) { return std::string(param.param); });
 
 // The loss is a sum over the window's labels divided by their count: neither packing nor the

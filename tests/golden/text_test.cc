@@ -11,10 +11,14 @@
 namespace retort::golden {
 namespace {
 
-// The mean over a text's tokens; f32 on both sides, sums in another order.
-constexpr double kMeanLogprobTolerance = 1e-4;
-// One token: a tenfold of the mean, so that a single wrong position can't hide in it.
-constexpr double kMaxLogprobTolerance = 2e-3;
+// Of every token. The oracle of the fixtures runs in f64 throughout: what is left is our rounding.
+// That of smollm2 runs in f32, as we do, and sums in another order; its mean is held to the bar.
+constexpr double kLogprobTolerance = 1e-4, kF32OracleTolerance = 2e-3;
+double ToleranceOf(std::string_view model) {
+  return model == "smollm2" ? kF32OracleTolerance : kLogprobTolerance;
+}
+// Of the same weights through prefill, cache and decode kernels instead of one pass.
+constexpr double kDecodingTolerance = 2e-3;
 
 class GoldenText : public testing::TestWithParam<const char*> {
  protected:
@@ -49,7 +53,8 @@ TEST_P(GoldenText, TokenIdsDecodeToTheText) {
 
 TEST_P(GoldenText, LogprobsAreCloseToTransformers) {
   const auto expected = ReadLines(Golden("logprob"));
-  const Outcome run = RunRetort({"logprob", model(), "--input", GoldenPath("texts.jsonl")});
+  const Outcome run =
+      RunRetort({"logprob", model(), "--storage", "f32", "--input", GoldenPath("texts.jsonl")});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const auto lines = ParseLines(run.out, "logprob");
   ASSERT_EQ(lines.size(), expected.size());
@@ -62,7 +67,7 @@ TEST_P(GoldenText, LogprobsAreCloseToTransformers) {
     ASSERT_EQ(ours.size(), theirs.size()) << "text " << i;
     for (size_t t = 0; t < ours.size(); ++t) {
       const double difference = std::abs(ours[t] - theirs[t]);
-      ASSERT_LE(difference, kMaxLogprobTolerance) << "text " << i << " token " << t;
+      ASSERT_LE(difference, ToleranceOf(GetParam())) << "text " << i << " token " << t;
       sum += difference;
       greatest = std::max(greatest, difference);
     }
@@ -74,7 +79,7 @@ TEST_P(GoldenText, LogprobsAreCloseToTransformers) {
   RecordProperty("max_abs_difference", std::to_string(greatest));
   std::printf("%s: mean |difference| %.3g, max %.3g over %zu tokens\n", GetParam(), mean, greatest,
               count);
-  EXPECT_LE(mean, kMeanLogprobTolerance);
+  EXPECT_LE(mean, kLogprobTolerance);
 }
 
 // Chat prompts, rendered by the built-in format that the template's hash chose.
@@ -117,9 +122,10 @@ TEST_P(GoldenText, GreedyContinuationsEqualTransformers) {
   const auto expected = ReadLines(Golden("greedy"));
   const std::string max_tokens = std::string(GetParam()) == "smollm2" ? "48" : "32";
   for (const char* slots : {"1", "8"}) {
-    const Outcome run = RunRetort({"generate", model(), "--input", "-", "--temperature", "0",
-                                   "--max-tokens", max_tokens, "--max-batch", slots},
-                                  ChatInput(expected));
+    const Outcome run =
+        RunRetort({"generate", model(), "--storage", "f32", "--input", "-", "--temperature", "0",
+                   "--max-tokens", max_tokens, "--max-batch", slots},
+                  ChatInput(expected));
     ASSERT_EQ(run.exit_code, 0) << run.err;
     const auto lines = ParseLines(run.out, "generate");
     ASSERT_EQ(lines.size(), expected.size());
@@ -134,8 +140,8 @@ TEST_P(GoldenText, GreedyContinuationsEqualTransformers) {
 // What decoding with the KV cache said about its tokens, a forward pass over them says too.
 TEST_P(GoldenText, DecodingEqualsTheForwardPass) {
   const auto expected = ReadLines(Golden("greedy"));
-  const Outcome generated = RunRetort({"generate", model(), "--input", "-", "--temperature", "1",
-                                       "--max-tokens", "32", "--seed", "7"},
+  const Outcome generated = RunRetort({"generate", model(), "--storage", "f32", "--input", "-",
+                                       "--temperature", "1", "--max-tokens", "32", "--seed", "7"},
                                       ChatInput(expected));
   ASSERT_EQ(generated.exit_code, 0) << generated.err;
   const auto samples = ParseLines(generated.out, "generate");
@@ -146,7 +152,7 @@ TEST_P(GoldenText, DecodingEqualsTheForwardPass) {
     ids.back() = ',';
     input += "{\"ids\":" + ids + completion.substr(1) + "}\n";
   }
-  const Outcome scored = RunRetort({"logprob", model()}, input);
+  const Outcome scored = RunRetort({"logprob", model(), "--storage", "f32"}, input);
   ASSERT_EQ(scored.exit_code, 0) << scored.err;
   const auto lines = ParseLines(scored.out, "logprob");
   ASSERT_EQ(lines.size(), samples.size());
@@ -156,7 +162,7 @@ TEST_P(GoldenText, DecodingEqualsTheForwardPass) {
     ASSERT_GE(decoded.size(), 1U);
     ASSERT_GT(forward.size(), decoded.size());
     for (size_t t = 0; t < decoded.size(); ++t) {
-      EXPECT_NEAR(decoded[t], forward[forward.size() - decoded.size() + t], kMaxLogprobTolerance)
+      EXPECT_NEAR(decoded[t], forward[forward.size() - decoded.size() + t], kDecodingTolerance)
           << "sample " << i << " token " << t;
     }
   }
@@ -164,7 +170,8 @@ TEST_P(GoldenText, DecodingEqualsTheForwardPass) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenText,
                          testing::Values("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2",
-                                         "phi3", "gemma3_text", "smollm2"),
+                                         "phi3", "gemma3_text", "qwen2_moe", "qwen3_moe", "mixtral",
+                                         "smollm2"),
                          [](const auto& param) { return std::string(param.param); });
 
 }  // namespace

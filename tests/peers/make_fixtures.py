@@ -11,6 +11,9 @@ shared by all families, each saved in another way, so that readers meet every fo
   gemma2       bf16, tied head, soft caps that bite, a window in layer 0 only
   phi3         bf16, own head, fused projections, half of each head rotated, a window
   gemma3_text  bf16, tied head, normed heads, two rope bases, windows in layers 0 and 2 of 3
+  qwen2_moe    bf16, own head, layer 0 dense, a shared expert, weights as they are
+  qwen3_moe    bf16, tied head, normed heads, one dense layer between two of experts, weights normed
+  mixtral      bf16, own head, a window, the load-balancing loss in the loss
 Run it in the peers venv (tests/peers/setup.sh); running it again changes no byte.
 SPDX-License-Identifier: Apache-2.0
 """
@@ -139,6 +142,19 @@ def main():
             "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}),
          torch.bfloat16, tokenizer, norm=2.0, head_norm=0.0)
+    experts = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=12)
+    make("qwen2_moe", 9, transformers.Qwen2MoeConfig(
+        **COMMON, **experts, shared_expert_intermediate_size=20, mlp_only_layers=[0],
+        tie_word_embeddings=False, rms_norm_eps=1e-6), torch.bfloat16, tokenizer)
+    make("qwen3_moe", 10, transformers.Qwen3MoeConfig(
+        **{**COMMON, "num_hidden_layers": 3, "intermediate_size": 32}, **{**experts, "num_experts": 8},
+        head_dim=8, norm_topk_prob=True, mlp_only_layers=[1], tie_word_embeddings=True,
+        rms_norm_eps=1e-6, rope_parameters={"rope_type": "default", "rope_theta": 1e6}),
+         torch.bfloat16, tokenizer)
+    make("mixtral", 11, transformers.MixtralConfig(
+        **{**COMMON, "intermediate_size": 24}, **window, num_local_experts=4, num_experts_per_tok=2,
+        output_router_logits=True, router_aux_loss_coef=0.05, tie_word_embeddings=False,
+        rms_norm_eps=1e-5), torch.bfloat16, tokenizer)
     for folder in oracle.FAMILIES:
         size = sum(f.stat().st_size for f in (ROOT / folder).iterdir())
         assert size <= 200_000, (folder, size)

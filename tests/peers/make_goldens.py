@@ -2,16 +2,17 @@
 """Writes tests/golden: what transformers and torch say about the fixtures and SmolLM2's GGUF.
 
   texts.jsonl             24 GSM8K texts: 12 of train, 12 of test
-  logprob_MODEL.jsonl     their token ids and per-token log-probabilities (f32 model, f64 softmax)
+  logprob_MODEL.jsonl     their token ids and per-token log-probabilities (in f64 throughout)
   greedy_MODEL.jsonl      greedy continuations, the top-2 gap of logits at each step
   sft_MODEL.jsonl         10 SFT steps: documents, loss and grad_norm of each
-  gradient_MODEL.jsonl    the first of these windows in f64: its loss, then of each parameter's
-                          gradient the norm and its products with four fixed vectors
+  gradient_MODEL.jsonl    the first of these windows in f64: its loss, then of the gradient of each
+                          tensor of the checkpoint the norm and its products with four fixed vectors
   schedules.jsonl         learning-rate factors of transformers' schedules
-The C++ tests beside the files compare retort with them. Names of models or files to remake may be
-given as arguments; default: everything. Run in the peers venv.
+The C++ tests beside the files compare retort with them. Names of models and kinds of files to remake
+may be given as arguments; default: everything. Run in the peers venv.
 SPDX-License-Identifier: Apache-2.0
 """
+import os
 import sys
 
 import gguf
@@ -148,6 +149,30 @@ def decay_groups(model, weight_decay):
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
+def router_loss(model, logits):
+    """What transformers adds to the loss of a batch for its routers; logits: of each document a
+    tuple of [tokens, experts] by layer. Without padding documents are as if they were one."""
+    if not getattr(model.config, "output_router_logits", False):
+        return 0.0
+    joined = tuple(torch.cat(layer) for layer in zip(*logits))
+    module = sys.modules[type(model).__module__]
+    loss = module.load_balancing_loss_func(joined, model.num_experts, model.num_experts_per_tok)
+    return model.router_aux_loss_coef * loss
+
+
+def loss_of(model, documents, count, share):
+    """Of one micro-batch, whose tokens are `share` of its window's."""
+    loss, routers = 0.0, []
+    for document in documents:
+        ids, first = torch.tensor([document["ids"]]), document["n_prompt"]
+        result = model(ids)
+        routers.append(getattr(result, "router_logits", None) or ())
+        logits = result.logits[0, first - 1:-1]
+        loss = loss + torch.nn.functional.cross_entropy(logits, ids[0, first:],
+                                                        reduction="sum") / count
+    return loss + share * router_loss(model, routers)
+
+
 def make_sft(name, model, tokenizer):
     options = {"learning_rate": 1e-4 if name == "smollm2" else 3e-3, "weight_decay": 0.1,
                "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "max_grad_norm": 1.0,
@@ -158,12 +183,10 @@ def make_sft(name, model, tokenizer):
     lines = [{"options": options}]
     for window in sft_windows(name, tokenizer):
         count = sum(len(d["ids"]) - d["n_prompt"] for d in window)
-        total = 0.0
-        for document in window:
-            ids = torch.tensor([document["ids"]])
-            first = document["n_prompt"]
-            logits = model(ids).logits[0, first - 1:-1]
-            loss = torch.nn.functional.cross_entropy(logits, ids[0, first:], reduction="sum") / count
+        total, tokens, each = 0.0, sum(len(d["ids"]) for d in window), options["per_device"]
+        for at in range(0, len(window), each):
+            batch = window[at:at + each]
+            loss = loss_of(model, batch, count, sum(len(d["ids"]) for d in batch) / tokens)
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options["max_grad_norm"])
@@ -175,26 +198,44 @@ def make_sft(name, model, tokenizer):
     oracle.write_jsonl(oracle.GOLDEN / f"sft_{name}.jsonl", lines)
 
 
+def checkpoint_tensors(model, name, gradient):
+    """The gradient of a parameter as those of the tensors that save_pretrained writes."""
+    if ".experts." not in name:
+        yield name, gradient
+        return
+    mixtral = model.config.model_type == "mixtral"
+    prefix = name.rsplit(".", 1)[0].replace(".mlp.", ".block_sparse_moe." if mixtral else ".mlp.")
+    names = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    for e, expert in enumerate(gradient):
+        parts = expert.chunk(2) if "gate_up" in name else (expert,)
+        for part, short in zip(parts, names[:2] if "gate_up" in name else names[2:]):
+            yield f"{prefix}.{e}.{short}.weight", part
+
+
+def checkpoint_name(model, name):
+    if model.config.model_type != "mixtral" or ".mlp.gate." not in name:
+        return name
+    return name.replace(".mlp.", ".block_sparse_moe.")
+
+
 def make_gradients(name, model, tokenizer):
     """In f64, before any step. Product k is with cos(i * (k + 1)), i the flat index."""
-    model.double().zero_grad()
+    model.zero_grad()
     window = sft_windows(name, tokenizer)[0]
-    count, total = sum(len(d["ids"]) - d["n_prompt"] for d in window), 0.0
-    for document in window:
-        ids, first = torch.tensor([document["ids"]]), document["n_prompt"]
-        logits = model(ids).logits[0, first - 1:-1]
-        loss = torch.nn.functional.cross_entropy(logits, ids[0, first:], reduction="sum") / count
-        loss.backward()
-        total += loss.item()
+    count = sum(len(d["ids"]) - d["n_prompt"] for d in window)
+    loss = loss_of(model, window, count, 1.0)
+    loss.backward()
     lines = [{"ids": [d["ids"] for d in window], "n_prompt": [d["n_prompt"] for d in window],
-              "loss": total}]
+              "loss": loss.item()}]
     for parameter_name, parameter in model.named_parameters():
-        gradient = parameter.grad.flatten()
-        at = torch.arange(gradient.numel(), dtype=torch.float64)
-        products = [float(gradient @ torch.cos(at * (k + 1))) for k in range(4)]
-        lines.append({"name": parameter_name, "norm": float(gradient.norm()), "products": products})
+        for tensor, gradient in checkpoint_tensors(model, parameter_name, parameter.grad):
+            gradient = gradient.flatten()
+            at = torch.arange(gradient.numel(), dtype=torch.float64)
+            products = [float(gradient @ torch.cos(at * (k + 1))) for k in range(4)]
+            lines.append({"name": checkpoint_name(model, tensor), "norm": float(gradient.norm()),
+                          "products": products})
     oracle.write_jsonl(oracle.GOLDEN / f"gradient_{name}.jsonl", lines)
-    model.float().zero_grad()
+    model.zero_grad()
 
 
 def make_schedules():
@@ -214,8 +255,10 @@ def make_schedules():
 
 
 def main():
-    wanted = set(sys.argv[1:])
-    torch.set_num_threads(2)
+    kinds = {"logprob", "greedy", "gradient", "sft"}
+    wanted, some = set(sys.argv[1:]) - kinds, kinds & set(sys.argv[1:])
+    kinds = some or kinds
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     if not wanted or "texts" in wanted:
         make_texts()
     if not wanted or "schedules" in wanted:
@@ -226,11 +269,16 @@ def main():
         model, tokenizer = oracle.open_model(model_path(name))
         if name == "smollm2":
             check_gguf(model_path(name), model)
-        make_logprobs(name, model, tokenizer)
-        make_greedy(name, model, tokenizer)
-        if name != "smollm2":
-            make_gradients(name, model, tokenizer)
-        make_sft(name, model, tokenizer)
+        if "sft" in kinds:
+            make_sft(name, model, tokenizer)
+        model = oracle.to_f64(oracle.open_model(model_path(name))[0])
+        with oracle.all_f64():
+            if "logprob" in kinds:
+                make_logprobs(name, model, tokenizer)
+            if "greedy" in kinds:
+                make_greedy(name, model, tokenizer)
+            if "gradient" in kinds and name != "smollm2":
+                make_gradients(name, model, tokenizer)
 
 
 if __name__ == "__main__":

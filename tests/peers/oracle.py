@@ -2,6 +2,7 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -19,7 +20,8 @@ transformers.utils.logging.set_verbosity_error()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 GOLDEN = ROOT / "tests" / "golden"
-FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text")
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text",
+            "qwen2_moe", "qwen3_moe", "mixtral")
 
 
 def smollm2_path():
@@ -36,8 +38,33 @@ def open_model(path):
     path = pathlib.Path(path)
     where = dict(gguf_file=path.name) if path.suffix == ".gguf" else {}
     folder = path.parent if where else path
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **where)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, experts_implementation="eager", **where)
     return model.eval(), transformers.AutoTokenizer.from_pretrained(folder, **where)
+
+
+@contextlib.contextmanager
+def all_f64():
+    """While it lasts, transformers' own steps down to f32 (norms, softmax, rotary angles, routers)
+    stay in f64, so that a model in f64 is an oracle to the last digits of f32."""
+    kept = torch.float32, torch.float, torch.Tensor.float
+    torch.float32 = torch.float = torch.float64
+    torch.Tensor.float = torch.Tensor.double
+    try:
+        yield
+    finally:
+        torch.float32, torch.float, torch.Tensor.float = kept
+
+
+def to_f64(model):
+    """The same model with weights and rotary frequencies in f64; run it under all_f64."""
+    model.double()
+    with all_f64():
+        for module in list(model.modules()):
+            rotary = getattr(module, "rotary_emb", None)
+            if rotary is not None:
+                module.rotary_emb = type(rotary)(config=rotary.config)
+    return model
 
 
 def read_jsonl(path):

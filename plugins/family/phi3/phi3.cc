@@ -9,15 +9,21 @@ using retort::sdk::Decoder;
 using retort::sdk::GraphBuilder;
 using retort::sdk::JsonValue;
 
-// transformers runs the types "su" and "yarn" of old files as "longrope", and takes no others.
-void RefuseScaling(const JsonValue& config) {
+// Types that older files have mean longrope, too; transformers takes no others.
+void ReadLongrope(const JsonValue& config, Decoder* d) {
   const JsonValue both = config["rope_parameters"];
   const JsonValue scaling = both ? both : config["rope_scaling"];
-  const std::string type(scaling.String("rope_type", scaling.String("type", "default")));
-  throw retort::sdk::Failure(
-      RETORT_UNIMPLEMENTED,
-      std::string("config.json: ") + (both ? "rope_parameters" : "rope_scaling") + ": type " +
-          retort::sdk::Quote(type) + " is not supported for phi3; supported is default");
+  const std::string_view type = retort::sdk::internal::RopeTypeOf(scaling);
+  if (type != "longrope" && type != "su" && type != "yarn") {
+    throw retort::sdk::Failure(
+        RETORT_UNIMPLEMENTED,
+        std::string("config.json: ") + (both ? "rope_parameters" : "rope_scaling") + ": type " +
+            retort::sdk::Quote(type) +
+            " is not supported for phi3; supported are default and longrope (also as su and yarn)");
+  }
+  const int64_t original =
+      retort::sdk::internal::Size(config, "original_max_position_embeddings", 4096);
+  d->rope.scaling = retort::sdk::internal::ScalingWith(scaling, "longrope", original);
 }
 
 // Elements of a head that are rotated.
@@ -39,7 +45,7 @@ class Phi3 {
   int Match(const JsonValue& config) { return config.String("model_type", "") == "phi3" ? 100 : 0; }
   void Build(const JsonValue& config, GraphBuilder& graph) {
     Decoder d = retort::sdk::ReadDecoder(config, {.eps = 1e-5});
-    if (!d.rope.scaling.empty()) RefuseScaling(config);
+    if (!d.rope.scaling.empty()) ReadLongrope(config, &d);
     d.fused = true;
     d.rotary_dim = RotaryDim(config, d.H);
     d.windows.assign(d.windows.size(), retort::sdk::ReadWindow(config, 0));
@@ -48,6 +54,6 @@ class Phi3 {
   std::string Describe(const JsonValue&) { return retort::sdk::DescribeDecoder(); }
 };
 
-RETORT_FAMILY("phi3", Phi3, "Phi-3 and Phi-4 (dense, without longrope)");
+RETORT_FAMILY("phi3", Phi3, "Phi-3 and Phi-4 (dense)");
 
 }  // namespace

@@ -43,7 +43,7 @@ class Window {
       if (want_grad) pass_.Backward(grads_);
     }
     if (want_grad) grads_.Finish();
-    return losses_->loss();
+    return losses_->loss() + pass_.MeasureRouters().weighted;
   }
 
   std::vector<double> Gradient(size_t param) const {
@@ -93,6 +93,10 @@ void CheckGradients(const TinySpec& spec) {
 TEST(ModelGradient, TiedHeadMatchesCentralDifferences) { CheckGradients({}); }
 TEST(ModelGradient, SeparateHeadWithScaleAndSoftCap) {
   CheckGradients({.layers = 1, .tied = false, .logit_scale = 0.7, .soft_cap = 2});
+}
+TEST(ModelGradient, Experts) { CheckGradients({.experts = true}); }
+TEST(ModelGradient, ExpertsWithTheirBalanceInTheLoss) {
+  CheckGradients({.experts = true, .aux_coef = 0.3});
 }
 TEST(ModelGradient, CustomOps) { CheckGradients({.custom_ops = true}); }
 TEST(ModelGradient, RowOps) { CheckGradients({.layers = 2, .row_ops = true}); }

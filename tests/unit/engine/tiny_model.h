@@ -29,6 +29,8 @@ struct TinySpec {
   bool custom_ops = false;  // tanh, decay and mix (with a weight of its own) after each MLP
   uint32_t frozen_mix = 0;
   uint32_t frozen_rows = 0;  // flags of the params of the row ops
+  bool experts = false;      // in the place of MLPs, one of them shared
+  double aux_coef = 0;       // of their load-balancing loss
   bool row_ops = false;      // layer_norm, slice, concat, add and mul before each block
 };
 
@@ -105,11 +107,34 @@ class TinyFamily {
     y = table_->attention(table_->ctx, q, k, v, index, &attention);
     x = Sum(x, Linear(y, at + "o", spec_.width, wide));
     y = Norm(x, at + "post_norm.weight");
+    if (spec_.experts) return Sum(x, Experts(y, at));
     const retort_value gate = Linear(y, at + "gate", spec_.hidden, spec_.width);
     const retort_value up = Linear(y, at + "up", spec_.hidden, spec_.width);
     y = table_->gated(table_->ctx, gate, up, RETORT_ACTIVATION_SILU);
     if (spec_.custom_ops) y = CustomOps(y);
     return Sum(x, Linear(y, at + "down", spec_.width, spec_.hidden));
+  }
+
+  // 2 of 5, and one that every row takes, behind a gate.
+  retort_value Experts(retort_value x, const std::string& at) {
+    constexpr int64_t kExperts = 5, kHidden = 3;
+    const retort_value logits = Linear(x, at + "router", kExperts, spec_.width);
+    retort_moe_spec moe{};
+    moe.struct_size = sizeof(moe);
+    moe.flags = RETORT_MOE_NORM_TOP_K;
+    moe.n_experts = kExperts;
+    moe.top_k = 2;
+    moe.gate_up = Param(at + "experts.gate_up", {kExperts, 2 * kHidden, spec_.width});
+    moe.down = Param(at + "experts.down", {kExperts, spec_.width, kHidden});
+    moe.aux_coef = spec_.aux_coef;
+    const retort_value y = table_->moe(table_->ctx, x, logits, &moe);
+    const retort_value gate = Linear(x, at + "shared.gate", spec_.hidden, spec_.width);
+    const retort_value up = Linear(x, at + "shared.up", spec_.hidden, spec_.width);
+    const retort_value h = table_->gated(table_->ctx, gate, up, RETORT_ACTIVATION_SILU);
+    const retort_value shared = Linear(h, at + "shared.down", spec_.width, spec_.hidden);
+    const retort_value open = table_->activation(
+        table_->ctx, Linear(x, at + "open", 1, spec_.width), RETORT_ACTIVATION_SIGMOID);
+    return table_->add(table_->ctx, y, table_->mul(table_->ctx, shared, open));
   }
 
   retort_value LayerNorm(retort_value x, const std::string& name, int64_t width, bool bias) {

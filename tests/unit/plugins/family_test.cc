@@ -8,6 +8,7 @@
 #include <map>
 
 #include "core/graph/graph.h"
+#include "core/graph/rope.h"
 #include "retort/abi/draft/family.h"
 #include "tests/unit/plugins/harness.h"
 
@@ -51,14 +52,15 @@ std::vector<const graph::Node*> NodesOf(const graph::Graph& graph, graph::Op op)
   return nodes;
 }
 
-constexpr const char* kFamilies[] = {"llama", "qwen2",  "qwen3", "mistral",
-                                     "olmo2", "gemma2", "phi3",  "gemma3_text"};
+constexpr const char* kFamilies[] = {"llama",     "qwen2",     "qwen3",  "mistral",
+                                     "olmo2",     "gemma2",    "phi3",   "gemma3_text",
+                                     "qwen2_moe", "qwen3_moe", "mixtral"};
 
 TEST(Families, MatchTheirModelTypeOnly) {
   for (const char* id : kFamilies) {
     const PluginInstance family = Make("family", id, "");
     std::vector<const char*> types(std::begin(kFamilies), std::end(kFamilies));
-    types.insert(types.end(), {"qwen3_moe", "gemma", "gemma3", "phi", "olmo", "gpt2"});
+    types.insert(types.end(), {"qwen3_next", "gemma", "gemma3", "phi", "olmo", "gpt2"});
     for (const char* type : types) {
       int32_t score = -1;
       PluginCall call("family");
@@ -262,6 +264,101 @@ std::vector<double> ThetasOf(const graph::Graph& g) {
   return thetas;
 }
 
+TEST(Phi3, LongropeGoesByTheModelsOriginalLength) {
+  const std::string factors = R"("short_factor": [1, 1, 1, 1], "long_factor": [2, 2, 2, 2])";
+  for (const char* type : {"longrope", "su", "yarn"}) {
+    for (const char* key : {"rope_scaling", "rope_parameters"}) {
+      const std::string scaling = "\"" + std::string(key) + R"(": {"type": ")" + type + "\", " +
+                                  factors + R"(, "original_max_position_embeddings": 7})";
+      const graph::Graph g =
+          Build("phi3", Config("phi3", scaling + R"(, "original_max_position_embeddings": 48)"))
+              .value();
+      EXPECT_THAT(graph::StaleLengths(g), testing::ElementsAre(48)) << type;
+      // Absent, it is transformers' default for this family.
+      const graph::Graph usual = Build("phi3", Config("phi3", scaling)).value();
+      EXPECT_THAT(graph::StaleLengths(usual), testing::ElementsAre(4096)) << type;
+    }
+  }
+}
+
+TEST(Llama, AnOriginalLengthBesideTheScalingCounts) {
+  const auto text = [](const std::string& extra) {
+    const graph::Graph g = Build("llama", Config("llama", extra)).value();
+    return NodesOf(g, graph::Op::kRope)[0]->rope.scaling_json;
+  };
+  const std::string yarn =
+      R"("rope_scaling": {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 8})";
+  EXPECT_THAT(text(yarn), HasSubstr("\"original_max_position_embeddings\":8"));
+  EXPECT_THAT(text(yarn + R"(, "original_max_position_embeddings": 16)"),
+              testing::AllOf(HasSubstr("\"original_max_position_embeddings\":16"),
+                             testing::Not(HasSubstr(":8")), HasSubstr("\"factor\":2")));
+}
+
+const graph::Param& ParamOf(const graph::Graph& g, const std::string& name) {
+  const auto same = [&](const graph::Param& p) { return p.name == name; };
+  return *std::find_if(g.params.begin(), g.params.end(), same);
+}
+
+TEST(Qwen2Moe, SomeLayersHaveExpertsAndASharedOne) {
+  const std::string sizes = R"("num_experts": 4, "num_experts_per_tok": 3,
+      "moe_intermediate_size": 6, "shared_expert_intermediate_size": 10)";
+  const graph::Graph g = Build("qwen2_moe", Config("qwen2_moe", sizes + R"(,
+      "mlp_only_layers": [1], "norm_topk_prob": true, "output_router_logits": true,
+      "router_aux_loss_coef": 0.5)"))
+                             .value();
+  const auto layers = NodesOf(g, graph::Op::kMoe);
+  ASSERT_EQ(layers.size(), 2U);
+  EXPECT_EQ(layers[0]->moe.n_experts, 4);
+  EXPECT_EQ(layers[0]->moe.top_k, 3);
+  EXPECT_EQ(layers[0]->moe.hidden, 6);
+  EXPECT_TRUE(layers[0]->moe.norm_top_k);
+  EXPECT_EQ(layers[0]->moe.aux_coef, 0.5);
+  const auto shapes = ShapesOf(g);
+  EXPECT_THAT(shapes.at("model.layers.1.mlp.up_proj.weight"), testing::ElementsAre(48, 32));
+  EXPECT_THAT(shapes.at("model.layers.2.mlp.shared_expert.up_proj.weight"),
+              testing::ElementsAre(10, 32));
+  EXPECT_THAT(shapes.at("model.layers.2.mlp.shared_expert_gate.weight"),
+              testing::ElementsAre(1, 32));
+  const graph::Param& stack = ParamOf(g, "model.layers.2.mlp.experts.gate_up_proj");
+  EXPECT_THAT(stack.shape, testing::ElementsAre(4, 12, 32));
+  ASSERT_EQ(stack.sources.size(), 8U);
+  EXPECT_EQ(stack.sources[3].checkpoint_name, "model.layers.2.mlp.experts.1.up_proj.weight");
+  EXPECT_EQ(stack.sources[3].row_end, 6);
+  // The loss is left alone unless the config asks.
+  const graph::Graph plain = Build("qwen2_moe", Config("qwen2_moe", sizes + R"(,
+      "decoder_sparse_step": 2, "router_aux_loss_coef": 0.5)"))
+                                 .value();
+  ASSERT_EQ(NodesOf(plain, graph::Op::kMoe).size(), 1U);
+  EXPECT_EQ(NodesOf(plain, graph::Op::kMoe)[0]->moe.aux_coef, 0);
+}
+
+TEST(Qwen3Moe, TheNumberOfExpertsHasTwoNames) {
+  for (const char* key : {"num_experts", "num_local_experts"}) {
+    const std::string sizes = "\"" + std::string(key) +
+                              R"(": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 4,
+                                 "head_dim": 8)";
+    const graph::Graph g = Build("qwen3_moe", Config("qwen3_moe", sizes)).value();
+    ASSERT_EQ(NodesOf(g, graph::Op::kMoe).size(), 3U);
+    EXPECT_EQ(NodesOf(g, graph::Op::kMoe)[0]->moe.n_experts, 6);
+    EXPECT_FALSE(NodesOf(g, graph::Op::kMoe)[0]->moe.norm_top_k);
+  }
+}
+
+TEST(Mixtral, ReadsTheCheckpointsNames) {
+  const graph::Graph g = Build("mixtral", Config("mixtral", R"("num_local_experts": 3,
+      "sliding_window": 5)"))
+                             .value();
+  const graph::Param& down = ParamOf(g, "model.layers.0.mlp.experts.down_proj");
+  EXPECT_THAT(down.shape, testing::ElementsAre(3, 32, 48));
+  EXPECT_EQ(down.sources[2].checkpoint_name, "model.layers.0.block_sparse_moe.experts.2.w2.weight");
+  const graph::Param& both = ParamOf(g, "model.layers.0.mlp.experts.gate_up_proj");
+  EXPECT_EQ(both.sources[0].checkpoint_name, "model.layers.0.block_sparse_moe.experts.0.w1.weight");
+  EXPECT_EQ(both.sources[1].checkpoint_name, "model.layers.0.block_sparse_moe.experts.0.w3.weight");
+  EXPECT_TRUE(NodesOf(g, graph::Op::kMoe)[0]->moe.norm_top_k);
+  EXPECT_THAT(WindowsOf(g), testing::ElementsAre(5, 5, 5));
+  EXPECT_THAT(ThetasOf(g), testing::Each(1e6));
+}
+
 TEST(Gemma3Text, TwoRopesInBothSpellings) {
   using testing::ElementsAre;
   const graph::Graph old = Build("gemma3_text", Config("gemma3_text", R"("head_dim": 8,
@@ -303,10 +400,12 @@ TEST(Families, WhatTheyCannotDoIsRefusedByName) {
   ExpectFamilyRefuses("gemma2", R"("layer_types": ["full_attention", "linear_attention", "x"])",
                       "layer_types: \"linear_attention\" is not known");
   ExpectFamilyRefuses("phi3", R"("partial_rotary_factor": 0.2)", "partial_rotary_factor: ");
-  for (const char* type : {"longrope", "su", "yarn"}) {
-    ExpectFamilyRefuses("phi3", R"("rope_scaling": {"type": ")" + std::string(type) + "\"}",
-                        "rope_scaling: type \"" + std::string(type) + "\"", Code::kUnimplemented);
-  }
+  ExpectFamilyRefuses("phi3", R"("rope_scaling": {"type": "linear", "factor": 2})",
+                      "rope_scaling: type \"linear\"", Code::kUnimplemented);
+  ExpectFamilyRefuses("mixtral", R"("router_jitter_noise": 0.1)",
+                      "router_jitter_noise: ", Code::kUnimplemented);
+  ExpectFamilyRefuses("qwen3_moe", R"("num_experts": 4, "num_experts_per_tok": 5)",
+                      "num_experts_per_tok: is 5, but there are 4 experts");
   ExpectFamilyRefuses("gemma3_text", R"("attn_logit_softcapping": 50)", "attn_logit_softcapping: ");
   ExpectFamilyRefuses("gemma3_text", R"("rope_parameters": {"rope_theta": 1e4})",
                       "rope_parameters: must have an object for each type");

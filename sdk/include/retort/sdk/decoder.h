@@ -27,6 +27,18 @@ struct Rope {
   std::string scaling = {};  // JSON object, "" for none
 };
 
+// Layers of experts in the place of MLPs.
+struct Experts {
+  int64_t E = 0, K = 0, F = 0;  // E 0: the model has none; K of a token, F the width of one
+  int64_t shared = 0;  // width of one more, that every token takes, behind a sigmoid; 0: none
+  bool norm_top_k = false;
+  double aux_coef = 0;              // of the load-balancing loss; 0: not added to the loss
+  std::vector<bool> in_layer = {};  // [L]
+  // Names in the checkpoint: of the block, and of an expert's matrices. Params have transformers'
+  // names: "mlp.experts.gate_up_proj".
+  std::string block = "mlp", gate = "gate_proj", up = "up_proj", down = "down_proj";
+};
+
 struct Decoder {
   int64_t V = 0, D = 0, F = 0, L = 0, N = 0, G = 0, H = 0;
   int64_t max_positions = 0;
@@ -45,6 +57,7 @@ struct Decoder {
   Rope rope = {}, window_rope = {};                   // window_rope: of layers with a window
   int64_t rotary_dim = 0;                             // the first elements of each head
   std::vector<int64_t> windows = {};                  // [L], 0: full attention
+  Experts experts = {};
 };
 
 namespace internal {
@@ -76,13 +89,37 @@ inline uint32_t ActivationOf(std::string_view name, const char* key = "hidden_ac
   BadKey(key, Quote(name) + " is not known (silu, gelu, gelu_pytorch_tanh, gelu_new, relu2)");
 }
 
+inline std::string_view RopeTypeOf(const JsonValue& scaling) {
+  return scaling.String("rope_type", scaling.String("type", "default"));
+}
+
 inline Rope RopeOf(const JsonValue& scaling, const char* key, double theta) {
   if (scaling && !scaling.is_object()) BadKey(key, "must be an object");
   if (!(theta > 0)) BadKey("rope_theta", "must be above 0");
   Rope rope{.theta = theta};
-  if (scaling && scaling.String("rope_type", scaling.String("type", "default")) != "default") {
-    rope.scaling = scaling.Dump();
+  if (scaling && RopeTypeOf(scaling) != "default") rope.scaling = scaling.Dump();
+  return rope;
+}
+
+// The object `scaling` with its type and the original length replaced.
+inline std::string ScalingWith(const JsonValue& scaling, std::string_view type, int64_t original) {
+  std::string out = "{\"rope_type\":" + Quote(type) +
+                    ",\"original_max_position_embeddings\":" + std::to_string(original);
+  for (size_t i = 0; i < scaling.size(); ++i) {
+    const std::string_view key = scaling.key_at(i);
+    if (key == "rope_type" || key == "type" || key == "original_max_position_embeddings") continue;
+    out += "," + Quote(key) + ":" + scaling[key].Dump();
   }
+  return out + "}";
+}
+
+// A model may say its original length outside of the scaling's object; that one counts.
+inline Rope WithOriginalLength(const JsonValue& config, const JsonValue& scaling, Rope rope) {
+  const char* key = "original_max_position_embeddings";
+  if (rope.scaling.empty() || !config[key]) return rope;
+  const std::string_view type = RopeTypeOf(scaling);
+  if (type != "llama3" && type != "yarn" && type != "longrope") return rope;
+  rope.scaling = ScalingWith(scaling, type, Size(config, key));
   return rope;
 }
 
@@ -90,12 +127,15 @@ inline Rope RopeOf(const JsonValue& scaling, const char* key, double theta) {
 inline Rope ReadRope(const JsonValue& config, double theta) {
   const JsonValue both = config["rope_parameters"];
   theta = config.Double("rope_theta", theta);
-  if (!both) return RopeOf(config["rope_scaling"], "rope_scaling", theta);
+  if (!both) {
+    const JsonValue scaling = config["rope_scaling"];
+    return WithOriginalLength(config, scaling, RopeOf(scaling, "rope_scaling", theta));
+  }
   if (both.is_object() && (both.has("full_attention") || both.has("sliding_attention"))) {
     BadKey("rope_parameters", "differ by layer type, which this family does not have");
   }
   if (both.is_object()) theta = both.Double("rope_theta", theta);
-  return RopeOf(both, "rope_parameters", theta);
+  return WithOriginalLength(config, both, RopeOf(both, "rope_parameters", theta));
 }
 
 // As Gemma 3 has it: in transformers 4 rope_scaling leaves layers with a window alone, in
@@ -213,6 +253,45 @@ inline void ReadQwenWindows(const JsonValue& config, Decoder* d) {
       config, window, [&](int64_t i) { return i >= first; }, d);
 }
 
+// How many experts and how wide, and whether their load-balancing loss is added to the loss. Keys
+// have several names: the first that is there counts. In all layers, until said otherwise.
+struct ExpertKeys {
+  std::vector<const char*> count = {"num_experts"};
+  const char* width = "moe_intermediate_size";
+  int64_t n_experts = 0, top_k = 0, hidden = 0;  // defaults
+};
+inline void ReadExperts(const JsonValue& config, const ExpertKeys& keys, Decoder* d) {
+  Experts& experts = d->experts;
+  const char* count = keys.count.front();
+  for (const char* key : keys.count) {
+    if (!config[count]) count = config[key] ? key : count;
+  }
+  experts.E = internal::Size(config, count, keys.n_experts);
+  experts.K = internal::Size(config, "num_experts_per_tok", keys.top_k);
+  experts.F = internal::Size(config, keys.width, keys.hidden);
+  if (experts.K > experts.E) {
+    internal::BadKey("num_experts_per_tok", "is " + std::to_string(experts.K) + ", but there are " +
+                                                std::to_string(experts.E) + " experts");
+  }
+  const double coef = config.Double("router_aux_loss_coef", 0.001);
+  if (!(coef >= 0)) internal::BadKey("router_aux_loss_coef", "must be at least 0");
+  experts.aux_coef = config.Bool("output_router_logits", false) ? coef : 0;
+  experts.in_layer.assign(static_cast<size_t>(d->L), true);
+}
+
+// As Qwen's families have them: every decoder_sparse_step-th layer, those of mlp_only_layers not.
+inline void ReadSparseLayers(const JsonValue& config, Decoder* d) {
+  const int64_t step = internal::Size(config, "decoder_sparse_step", 1);
+  for (int64_t i = 0; i < d->L; ++i) {
+    d->experts.in_layer[static_cast<size_t>(i)] = (i + 1) % step == 0;
+  }
+  const JsonValue dense = config["mlp_only_layers"];
+  for (size_t k = 0; k < dense.size(); ++k) {
+    const int64_t layer = dense.at(k).AsInt();
+    if (layer >= 0 && layer < d->L) d->experts.in_layer[static_cast<size_t>(layer)] = false;
+  }
+}
+
 // A key that is absent (fallback), null (0: none) or a number above 0.
 inline double ReadSoftCap(const JsonValue& config, const char* key, double fallback) {
   if (!config.has(key)) return fallback;
@@ -260,7 +339,9 @@ class DecoderWriter {
       layer_ = "model.layers." + std::to_string(i) + ".";
       const BlockNorms& n = d_.norms;
       x = g_.Add(x, BlockNorm(Attention(BlockNorm(x, n.before_attention), i), n.after_attention));
-      x = g_.Add(x, BlockNorm(Mlp(BlockNorm(x, n.before_mlp)), n.after_mlp));
+      const bool sparse = d_.experts.E > 0 && d_.experts.in_layer[static_cast<size_t>(i)];
+      const Value y = BlockNorm(x, n.before_mlp);
+      x = g_.Add(x, BlockNorm(sparse ? Moe(y) : Mlp(y, "mlp", d_.F), n.after_mlp));
     }
     const Value hidden = Norm(x, "model.norm", d_.D);
     const Param head = d_.tied_head ? table : g_.Weight("lm_head.weight", {d_.V, d_.D}, normal_);
@@ -286,13 +367,8 @@ class DecoderWriter {
              int64_t row) {
     if (!d_.fused) return Linear(x, name, out, d_.D, bias);
     const std::string tensor = layer_ + fused + ".weight";
-    const retort_slice rows = {.checkpoint_name = tensor.c_str(),
-                               .row_begin = row,
-                               .row_end = row + out,
-                               .transpose = 0,
-                               .flags = 0};
     return g_.Linear(x, g_.WeightFrom(layer_ + name + ".weight", {out, d_.D}, normal_,
-                                      RETORT_PARAM_LORA_TARGET, {rows}));
+                                      RETORT_PARAM_LORA_TARGET, {RowsOf(tensor, row, row + out)}));
   }
   // A projection to n heads.
   Value Project(Value x, const std::string& name, int64_t n, int64_t first_head) {
@@ -333,10 +409,53 @@ class DecoderWriter {
     const Value out = g_.Attention(q, k, v, static_cast<uint32_t>(layer), spec);
     return Linear(out, "self_attn.o_proj", d_.D, d_.N * d_.H, d_.out_bias);
   }
-  Value Mlp(Value x) {
-    const Value gate = Part(x, "mlp.gate_proj", d_.F, d_.mlp_bias, "mlp.gate_up_proj", 0);
-    const Value up = Part(x, "mlp.up_proj", d_.F, d_.mlp_bias, "mlp.gate_up_proj", d_.F);
-    return Linear(g_.Gated(gate, up, d_.activation), "mlp.down_proj", d_.D, d_.F, d_.mlp_bias);
+  Value Mlp(Value x, const std::string& name, int64_t width) {
+    const std::string fused = name + ".gate_up_proj";
+    const Value gate = Part(x, name + ".gate_proj", width, d_.mlp_bias, fused, 0);
+    const Value up = Part(x, name + ".up_proj", width, d_.mlp_bias, fused, width);
+    return Linear(g_.Gated(gate, up, d_.activation), name + ".down_proj", d_.D, width, d_.mlp_bias);
+  }
+  // One matrix of each expert in turn, under one name; `parts`: their names in the checkpoint.
+  Param Stack(const std::string& name, std::initializer_list<int64_t> shape,
+              const std::vector<std::string>& parts, int64_t rows) {
+    const std::string prefix = layer_ + d_.experts.block + ".experts.";
+    std::vector<std::string> names;
+    for (int64_t e = 0; e < d_.experts.E; ++e) {
+      for (const std::string& part : parts) {
+        names.push_back(prefix + std::to_string(e) + "." + part + ".weight");
+      }
+    }
+    std::vector<retort_slice> sources;
+    for (const std::string& source : names) sources.push_back(RowsOf(source, 0, rows));
+    return g_.WeightFrom(layer_ + "mlp.experts." + name, shape, normal_, 0, sources);
+  }
+  static retort_slice RowsOf(const std::string& tensor, int64_t begin, int64_t end) {
+    return {.checkpoint_name = tensor.c_str(),
+            .row_begin = begin,
+            .row_end = end,
+            .transpose = 0,
+            .flags = 0};
+  }
+  Value Moe(Value x) {
+    const Experts& m = d_.experts;
+    const std::string gate = layer_ + m.block + ".gate.weight";
+    const Param router =
+        g_.WeightFrom(layer_ + "mlp.gate.weight", {m.E, d_.D}, normal_, 0, {RowsOf(gate, 0, 0)});
+    retort_moe_spec spec{};
+    spec.struct_size = sizeof(spec);
+    spec.flags = m.norm_top_k ? RETORT_MOE_NORM_TOP_K : 0;
+    spec.n_experts = static_cast<uint32_t>(m.E);
+    spec.top_k = static_cast<uint32_t>(m.K);
+    spec.activation = d_.activation;
+    spec.gate_up = Stack("gate_up_proj", {m.E, 2 * m.F, d_.D}, {m.gate, m.up}, m.F);
+    spec.down = Stack("down_proj", {m.E, d_.D, m.F}, {m.down}, d_.D);
+    spec.aux_coef = m.aux_coef;
+    const Value y = g_.Moe(x, g_.Linear(x, router), spec);
+    if (m.shared == 0) return y;
+    const std::string shared = "mlp.shared_expert";
+    const Value open =
+        g_.Activation(Linear(x, shared + "_gate", 1, d_.D, false), RETORT_ACTIVATION_SIGMOID);
+    return g_.Add(y, g_.Mul(Mlp(x, shared, m.shared), open));
   }
 
   GraphBuilder& g_;

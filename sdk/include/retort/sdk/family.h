@@ -93,6 +93,10 @@ class GraphBuilder {
   Value Concat(std::initializer_list<Value> in, uint32_t n_heads) {
     return b_->concat(b_->ctx, in.begin(), static_cast<uint32_t>(in.size()), n_heads);
   }
+  // x [T,D], router_logits [T,E] -> [T,D]
+  Value Moe(Value x, Value router_logits, const retort_moe_spec& spec) {
+    return b_->moe(b_->ctx, x, router_logits, &spec);
+  }
   // A weight as an input of Custom, Add or Mul.
   Value ValueOf(Param weight) { return b_->value_of(b_->ctx, weight); }
   // A node of op plugin op_id; attributes: its config, a JSON object. Gives output 0.

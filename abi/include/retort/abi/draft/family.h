@@ -88,7 +88,8 @@ typedef struct retort_rope_spec {
   uint32_t rotary_dim;     /* even; the first elements of each head; 0: the whole head */
   uint32_t max_positions;  /* max_position_embeddings: some scalings need it */
   double theta;            /* base of the frequencies, > 0 */
-  retort_str scaling_json; /* the object of rope_scaling in config.json as it is; absent: none */
+  retort_str scaling_json; /* the object of rope_scaling in config.json as it is; absent: none.
+                              Where its rule goes by the length of a text: that of its sequence */
 } retort_rope_spec;
 
 /* Values of activation kinds. */
@@ -102,7 +103,10 @@ typedef struct retort_rope_spec {
 #define RETORT_MOE_NORM_TOP_K (1u << 0) /* the chosen weights are made to add up to 1 */
 #define RETORT_MOE_SIGMOID (1u << 1)    /* router scores by sigmoid instead of softmax */
 
-/* Experts are gated MLPs. E experts, F hidden size of one, D width. */
+/* Experts are gated MLPs. E experts, F hidden size of one, D width. A token takes the top_k experts of
+ * the greatest score + score_bias, the lowest index first on ties, out of the top_k_groups best
+ * groups; a group is as good as its best expert, with a score_bias as the sum of its two best. The
+ * weight of an expert is its score. */
 typedef struct retort_moe_spec {
   uint32_t struct_size;
   uint32_t flags; /* RETORT_MOE_* */
@@ -113,9 +117,10 @@ typedef struct retort_moe_spec {
   uint32_t activation;     /* RETORT_ACTIVATION_* */
   retort_param gate_up;    /* [E,2F,D], gate first */
   retort_param down;       /* [E,D,F] */
-  retort_param score_bias; /* [E], for choosing only; id 0: none */
+  retort_param score_bias; /* [E], for choosing only, never trained; id 0: none */
   double scale;            /* of the combined output; 0: 1 */
-  double aux_coef;         /* of the load-balancing loss */
+  double aux_coef;         /* of the load-balancing loss, which is one over all layers with as many
+                              experts; alike in all of them. 0: not added to the loss */
 } retort_moe_spec;
 
 /* The host's table of ops. [serial], from the thread of build, until build returns; specs, names
