@@ -20,9 +20,14 @@ struct GenerateSettings {
   engine::SamplingParams sampling;
   std::vector<int32_t> prefix;
   std::string system;
-  int32_t samples = 1, max_batch = 16;
+  int32_t samples = 1, max_batch = 16, prefill_chunk = 512;
+  int64_t kv_memory = 0;
+  DType kv_dtype = DType::kF32;
   bool chat = false;
 };
+
+// Options of the engine for them; the caller adds its callbacks.
+engine::GenerateOptions EngineOptionsOf(const GenerateSettings& settings);
 
 // Of arguments that passed CheckArgs(SamplingArgs()). INVALID_ARGUMENT: the options contradict each
 // other; FAILED_PRECONDITION: the model lacks a tokenizer, or a chat format that they ask for.

@@ -50,7 +50,12 @@ std::string ParamsJson(const SamplingOptions& sampling, uint64_t seed) {
   json::Writer out;
   out.BeginObject().Field("temperature", sampling.temperature).Field("top_p", sampling.top_p);
   out.Field("top_k", sampling.top_k).Field("max_tokens", sampling.max_tokens);
-  out.Field("min_tokens", sampling.min_tokens).Field("seed", seed).Key("stop").BeginArray();
+  out.Field("min_tokens", sampling.min_tokens).Field("min_p", sampling.min_p);
+  out.Field("repetition_penalty", sampling.repetition_penalty);
+  out.Field("presence_penalty", sampling.presence_penalty);
+  out.Field("frequency_penalty", sampling.frequency_penalty).Key("logit_bias").BeginObject();
+  for (const auto& [id, bias] : sampling.logit_bias) out.Field(std::to_string(id), bias);
+  out.EndObject().Field("seed", seed).Key("stop").BeginArray();
   for (const std::string& stop : sampling.stop) out.String(stop);
   return out.EndArray().EndObject().Take();
 }

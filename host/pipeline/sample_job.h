@@ -19,7 +19,8 @@ struct SampleJob {
   const StageModel* model = nullptr;
   engine::Model* weights = nullptr;
   std::span<const data::Record> records = {};  // uids differ
-  int64_t samples = 1, max_batch = 16;
+  int64_t samples = 1;
+  const DecodingOptions* decoding = nullptr;
   const ChatOptions* chat = nullptr;
   std::string prefix = {};
   const SamplingOptions* sampling = nullptr;
@@ -29,7 +30,8 @@ struct SampleJob {
 };
 
 // Fills the file; what is there already is checked against the job and kept. CANCELLED: stopped,
-// the file is whole. Adds prompt_tokens, completion_tokens, prefill_seconds, decode_seconds.
+// the file is whole. Adds prompt_tokens, completion_tokens, prefill_seconds, decode_seconds,
+// and kv_peak_bytes, the most that cached keys and values took.
 Status WriteSamples(StageRun& run, const SampleJob& job);
 
 }  // namespace retort::host

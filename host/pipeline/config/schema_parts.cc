@@ -67,6 +67,35 @@ static const ObjectSpec& Sampling() {
                 .summary = "1: off",
                 .min = 1e-9,
                 .max = 1},
+               {.name = "min_p",
+                .kind = kNumber,
+                .fallback = "0.0",
+                .summary = "least share of the likeliest token's probability; 0: off",
+                .min = 0,
+                .max = 1},
+               {.name = "repetition_penalty",
+                .kind = kNumber,
+                .fallback = "1.0",
+                .summary = "of tokens in prompt or completion: logits / it (* it below 0); 1: off",
+                .min = 1e-3,
+                .max = 1e3},
+               {.name = "presence_penalty",
+                .kind = kNumber,
+                .fallback = "0.0",
+                .summary = "taken from the logits of tokens in the completion; 0: off",
+                .min = -1e3,
+                .max = 1e3},
+               {.name = "frequency_penalty",
+                .kind = kNumber,
+                .fallback = "0.0",
+                .summary = "likewise, for each time that a token is in it; 0: off",
+                .min = -1e3,
+                .max = 1e3},
+               {.name = "logit_bias",
+                .kind = kMap,
+                .fallback = "{}",
+                .summary = "token id to what is added to its logit, before the penalties",
+                .item = kNumber},
                {.name = "max_tokens",
                 .kind = kInt,
                 .fallback = "256",
@@ -239,6 +268,31 @@ KeySpec BatchSlots() {
           .summary = "sequences decoded together; no effect on the result",
           .min = 1,
           .max = 4096};
+}
+
+KeySpec KvDtypeKey() {
+  return {.name = "kv_dtype",
+          .kind = kString,
+          .fallback = "\"f32\"",
+          .summary = "of cached keys and values; bf16 halves their memory, int8 quarters it",
+          .choices = "f32|bf16|int8"};
+}
+KeySpec KvMemoryKey() {
+  return {.name = "kv_memory",
+          .kind = kInt,
+          .fallback = "0",
+          .summary =
+              "bytes of cached keys and values; 0: what max_batch sequences need; no effect "
+              "on the result",
+          .min = 0};
+}
+KeySpec PrefillChunkKey() {
+  return {.name = "prefill_chunk",
+          .kind = kInt,
+          .fallback = "512",
+          .summary = "prompt tokens of one pass, and between two decode steps",
+          .min = 1,
+          .max = 1e6};
 }
 
 static const ObjectSpec& Schedule() {

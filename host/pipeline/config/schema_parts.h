@@ -23,6 +23,9 @@ KeySpec ChatKey();
 KeySpec PrefixKey(const char* summary);
 KeySpec SamplingKey(const char* fallback);
 KeySpec BatchSlots();
+KeySpec KvDtypeKey();
+KeySpec KvMemoryKey();
+KeySpec PrefillChunkKey();
 
 std::vector<KeySpec> TrainingKeys();  // optimizer, schedule, sizes of a step
 std::vector<KeySpec> KeepingKeys();   // what is logged and saved, and when it ends

@@ -18,12 +18,13 @@ static Status WriteByModel(StageRun& run, std::span<const data::Record> records,
   RETORT_ASSIGN_OR_RETURN(const StageModel model, OpenStageModel(*run.session, *run.pipeline,
                                                                  config.model, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> weights,
-                          run.session->LoadModel(*model.opened));
+                          run.session->LoadModel(*model.opened, model.storage));
+  run.NoteWeights(model.label, *weights);
   const SampleJob job = {.model = &model,
                          .weights = weights.get(),
                          .records = records,
                          .samples = config.samples,
-                         .max_batch = config.max_batch,
+                         .decoding = &config.decoding,
                          .chat = &config.chat,
                          .prefix = config.prefix,
                          .sampling = &config.sampling,

@@ -1,6 +1,8 @@
 // tokenize, logprob, generate on the small fixture models; ids and numbers themselves are held
 // against transformers in tests/golden.
 // SPDX-License-Identifier: Apache-2.0
+#include <set>
+
 #include "tests/unit/commands/host_fixture.h"
 
 namespace retort::host {
@@ -142,6 +144,23 @@ TEST_F(TextCommands, GreedyIgnoresTheSeedAndAnotherSeedSamplesOtherwise) {
   EXPECT_EQ(ids(R"(, "seed": 1)"), ids(R"(, "seed": 1)"));
 }
 
+TEST_F(TextCommands, PenaltiesBiasAndCacheOptionsReachTheEngine) {
+  const auto ids = [&](const std::string& options) {
+    return Ints(
+        MustRun("generate",
+                Args(R"(, "prompt": "one two", "max_tokens": 12, "temperature": 0)" + options))
+            .Line(0)
+            .root()["completion_ids"]);
+  };
+  const auto plain = ids("");
+  auto apart = ids(R"(, "presence_penalty": 900)");
+  EXPECT_EQ(std::set(apart.begin(), apart.end()).size(), apart.size());
+  EXPECT_EQ(ids(R"(, "logit_bias": ["9=900", "7=1000"])")[0], 7);
+  EXPECT_NE(ids(R"(, "repetition_penalty": 500)"), plain);
+  EXPECT_EQ(ids(R"(, "kv_dtype": "f32", "kv_memory": 100000000, "prefill_chunk": 1)"), plain);
+  EXPECT_EQ(ids(R"(, "kv_dtype": "bf16")")[0], plain[0]);
+}
+
 TEST_F(TextCommands, OnePromptStreamsItsTextToAPerson) {
   const std::string args = Args(R"(, "prompt": "one two", "max_tokens": 8, "seed": 5)");
   const std::string completion(MustRun("generate", args).Line(0).root()["completion"].StringOr(""));
@@ -165,6 +184,13 @@ TEST_F(TextCommands, GenerateRefusesContradictions) {
   ExpectUsage("generate", Args(R"(, "prompt": "x", "input": "f")"), "either a prompt or an input");
   ExpectUsage("generate", Args(R"(, "prompt": "x", "min_tokens": 9, "max_tokens": 3)"),
               "min_tokens");
+  for (const char* bias : {"7", "=2", "x=1", "7=much", "-1=2", "7=1e99"}) {
+    ExpectUsage("generate",
+                Args(R"(, "prompt": "x", "logit_bias": [")" + std::string(bias) + "\"]"),
+                "is not a token id, =, and a number");
+  }
+  ExpectUsage("generate", Args(R"(, "prompt": "x", "kv_dtype": "f8")"), "f32, bf16 or int8");
+  ExpectUsage("generate", Args(R"(, "prompt": "x", "prefill_chunk": 0)"), "prefill_chunk");
   ExpectFailure("generate", Args(R"(, "input": "-")"), "{\"prompt\": \"a\"}\n{\"x\": 1}\n",
                 "standard input:2");
 }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <utility>
 
 #include "core/json/json.h"
 #include "host/pipeline/pipeline.h"
@@ -81,6 +82,67 @@ TEST(PipelineConfig, DefaultsAreFilledIn) {
   EXPECT_DOUBLE_EQ(sft.data[1].weight, 0.5);
   EXPECT_EQ(config->stages[3].eval.tasks[0].name, "test");
   EXPECT_EQ(config->stages[3].eval.tasks[0].sampling.temperature, 0);
+}
+
+TEST(PipelineConfig, SamplingAndDecodingOptionsAreRead) {
+  const Result<PipelineConfig> config = Parse(
+      Replaced(kWhole, R"("sampling": {"temperature": 0.6})",
+               R"("sampling": {"min_p": 0.05, "repetition_penalty": 1.1, "presence_penalty": 0.5,
+                      "frequency_penalty": -0.25, "logit_bias": {"13": -2.5, "7": 4}},
+         "max_batch": 3, "kv_dtype": "int8", "kv_memory": 1048576, "prefill_chunk": 64)"));
+  ASSERT_TRUE(config.ok()) << config.status().ToString();
+  const GenerateStage& cot = config->stages[0].generate;
+  EXPECT_DOUBLE_EQ(cot.sampling.min_p, 0.05);
+  EXPECT_DOUBLE_EQ(cot.sampling.repetition_penalty, 1.1);
+  EXPECT_DOUBLE_EQ(cot.sampling.presence_penalty, 0.5);
+  EXPECT_DOUBLE_EQ(cot.sampling.frequency_penalty, -0.25);
+  EXPECT_THAT(cot.sampling.logit_bias, ElementsAre(std::pair(13, -2.5), std::pair(7, 4.0)));
+  EXPECT_EQ(cot.decoding.max_batch, 3);
+  EXPECT_EQ(cot.decoding.kv_dtype, "int8");
+  EXPECT_EQ(cot.decoding.kv_memory, 1048576);
+  EXPECT_EQ(cot.decoding.prefill_chunk, 64);
+  const EvalTask& task = config->stages[3].eval.tasks[0];
+  EXPECT_EQ(task.decoding.kv_dtype, "f32");
+  EXPECT_EQ(task.decoding.prefill_chunk, 512);
+  EXPECT_TRUE(task.sampling.logit_bias.empty());
+}
+
+TEST(PipelineConfig, WrongSamplingAndDecodingOptionsAreRefused) {
+  const auto error = [](const std::string& to) { return ErrorOf(R"("temperature": 0.6)", to); };
+  EXPECT_THAT(error(R"("logit_bias": {"cat": 1})"), HasSubstr("keys are token ids"));
+  EXPECT_THAT(error(R"("logit_bias": {"-1": 1})"), HasSubstr("keys are token ids"));
+  EXPECT_THAT(error(R"("logit_bias": {"3": "much"})"), HasSubstr("logit_bias.3"));
+  EXPECT_THAT(error(R"("min_p": 1.5)"), HasSubstr("min_p"));
+  EXPECT_THAT(error(R"("repetition_penalty": 0)"), HasSubstr("repetition_penalty"));
+  EXPECT_THAT(ErrorOf(R"("samples": 4)", R"("kv_dtype": "f16")"), HasSubstr("bf16"));
+  EXPECT_THAT(ErrorOf(R"("samples": 4)", R"("kv_memory": -1)"), HasSubstr("kv_memory"));
+  EXPECT_THAT(ErrorOf(R"("samples": 4)", R"("prefill_chunk": 0)"), HasSubstr("prefill_chunk"));
+  EXPECT_THAT(ErrorOf(R"("samples": 4)", R"("repetition_penalty": 2)"),
+              HasSubstr("here it is called sampling.repetition_penalty"));
+}
+
+TEST(PipelineConfig, StorageIsOfAModelThatIsNotTrained) {
+  const std::string teacher = R"("teacher": {"path": "/big/teacher"})";
+  const std::string packed = R"("teacher": {"path": "/big/teacher", "storage": "q4_1"})";
+  const Result<PipelineConfig> config = Parse(Replaced(kWhole, teacher, packed));
+  ASSERT_TRUE(config.ok()) << config.status().ToString();
+  EXPECT_EQ(config->models.at("student").storage, "auto");
+  EXPECT_EQ(config->stages[0].generate.model.model.storage, "q4_1");
+  // What it is made from changes with it; stages of other models don't.
+  const Result<PipelineConfig> before = Parse(kWhole);
+  EXPECT_NE(config->stages[0].resolved, before->stages[0].resolved);
+  EXPECT_EQ(config->stages[2].resolved, before->stages[2].resolved);
+
+  EXPECT_THAT(
+      ErrorOf(teacher, R"("teacher": {"path": "/big/teacher", "storage": "q8"})"),
+      AllOf(HasSubstr("models.teacher.storage"), HasSubstr("'q8' is not one of auto, f32")));
+  const std::string student = R"("student": "models/student")";
+  const std::string narrow = R"("student": {"path": "models/student", "storage": "nf4"})";
+  EXPECT_THAT(ErrorOf(student, narrow), AllOf(HasSubstr("stages.sft.model"),
+                                              HasSubstr("has storage nf4"), HasSubstr("add lora")));
+  const auto with_lora = Parse(Replaced(Replaced(kWhole, student, narrow),
+                                        R"("optimizer": "adamw")", R"("lora": {"r": 8})"));
+  EXPECT_TRUE(with_lora.ok()) << with_lora.status().ToString();
 }
 
 TEST(PipelineConfig, PathsAreRelativeToTheFileOrToTheCallerOfSet) {

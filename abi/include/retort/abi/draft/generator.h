@@ -19,7 +19,8 @@ typedef struct retort_request {
   retort_str messages_json; /* array of {"role": "system" | "user" | "assistant" | "tool",
                                "content": text}; a last one of the assistant is to be continued */
   retort_str params_json;   /* object: the keys of a stage's `sampling` (temperature, top_k, top_p,
-                               max_tokens, min_tokens, stop); others are hints */
+                               min_p, the penalties, logit_bias, max_tokens, min_tokens, stop);
+                               others are hints */
   const int32_t* ids;       /* [n_ids] the rendered prompt; NULL: text only */
   uint32_t n_ids;
   uint32_t n_samples; /* completions wanted, at least 1 */
