@@ -143,6 +143,24 @@ Result<const text::Tokenizer*> OpenTokenizer(const CommandCall& call) {
   return TokenizerOf(*model);
 }
 
+Result<std::unique_ptr<engine::Model>> LoadWeights(const CommandCall& call,
+                                                   const OpenedModel& model) {
+  const bool chosen = call.args.Has("storage");
+  RETORT_ASSIGN_OR_RETURN(
+      std::unique_ptr<engine::Model> weights,
+      call.session.LoadModel(model, chosen ? call.args.Text("storage") : std::string("auto")));
+  for (const std::string& note : weights->storage().notes) {
+    if (chosen) call.io.Warning("storage: " + note);
+  }
+  return weights;
+}
+
+Outcome CheckStorage(const CommandCall& call) {
+  if (!call.args.Has("storage")) return OkStatus();
+  const Result<model::Storage> storage = model::ParseStorage(call.args.Text("storage"));
+  return storage.ok() ? Outcome() : Outcome::Usage(storage.status());
+}
+
 Outcome NeedChat(const CommandCall& call, const OpenedModel& model) {
   if (model.chat.has_value()) return OkStatus();
   const bool chosen = call.args.Has("chat_format");

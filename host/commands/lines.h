@@ -45,6 +45,13 @@ Result<const text::Tokenizer*> OpenTokenizer(const CommandCall& call);
 // The tokenizer of a model that must have one.
 Result<const text::Tokenizer*> TokenizerOf(const OpenedModel& model);
 
+// The weights of a model in the storage named as `storage` (default: auto). What could not be kept
+// as asked for is a warning.
+Result<std::unique_ptr<engine::Model>> LoadWeights(const CommandCall& call,
+                                                   const OpenedModel& model);
+// Usage error if `storage` names none.
+Outcome CheckStorage(const CommandCall& call);
+
 // Chat format of a model that is needed; usage error if the caller chose it.
 Outcome NeedChat(const CommandCall& call, const OpenedModel& model);
 

@@ -17,6 +17,12 @@ std::map<std::string, uint64_t> StorageOf(const model::Source& source) {
   return bytes;
 }
 
+// What `storage` auto keeps of it in memory.
+model::StorageReport KeptOf(const OpenedModel& model, const graph::Graph& graph) {
+  return model::ReportStorage(
+      graph, model::PlanStorage(graph, {.storage = model::Storage::kAuto}, model.source.get()));
+}
+
 std::string StopText(const OpenedModel& model) {
   std::string text;
   for (const int32_t id : model.stop_ids) {
@@ -39,6 +45,7 @@ std::string Summary(const OpenedModel& model, const graph::Graph& graph) {
     out += (first ? "" : ", ") + type + " " + ShortBytes(static_cast<double>(bytes));
     first = false;
   }
+  out += "\nin memory   " + model::StorageText(KeptOf(model, graph)) + " (storage auto)";
   out += "\ntokenizer   ";
   out += model.tokenizer == nullptr ? "none"
                                     : GroupedInteger(model.tokenizer->vocab_size()) +
@@ -59,6 +66,11 @@ std::string ModelJson(const OpenedModel& model, const graph::Graph& graph) {
   out.Field("hidden_size", graph.width()).Field("vocab_size", graph.vocab());
   out.Key("storage").BeginObject();
   for (const auto& [type, bytes] : StorageOf(*model.source)) out.Field(type, bytes);
+  out.EndObject();
+  out.Key("kept").BeginObject();
+  for (const model::StorageReport::Part& part : KeptOf(model, graph).parts) {
+    out.Field(DTypeName(part.dtype), part.bytes);
+  }
   out.EndObject();
   out.Key("chat_format");
   model.chat.has_value() ? out.String(model.chat->name()) : out.Null();

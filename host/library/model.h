@@ -15,6 +15,7 @@ struct ModelObject {
   OpenedModel* opened = nullptr;           // the session's
   std::unique_ptr<engine::Model> weights;  // once needed
   bool chose_chat_format = false;
+  model::Storage storage = model::Storage::kAuto;
 };
 
 // Reads the weights if they are not there yet.

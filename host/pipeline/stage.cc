@@ -49,4 +49,17 @@ void StageRun::Warn(const std::string& text) {
   (void)folder->AppendEvent("warning", stage->name, fill);
 }
 
+void StageRun::NoteWeights(const std::string& label, const engine::Model& weights) {
+  const auto fill = [&](json::Writer& writer) {
+    writer.Field("model", label).Field("bytes", weights.weight_bytes()).Key("kept").BeginObject();
+    for (const model::StorageReport::Part& part : weights.storage().parts) {
+      writer.Field(DTypeName(part.dtype), part.bytes);
+    }
+    writer.EndObject().Key("notes").BeginArray();
+    for (const std::string& note : weights.storage().notes) writer.String(note);
+    writer.EndArray();
+  };
+  (void)folder->AppendEvent("weights", stage->name, fill);
+}
+
 }  // namespace retort::host

@@ -63,6 +63,8 @@ struct StageRun {
   void Emit(RunEvent event);  // fills in the stage
   void Resumed(const std::string& text);
   void Warn(const std::string& text);  // also into events.jsonl
+  // Says in events.jsonl in which types the weights of a model are kept.
+  void NoteWeights(const std::string& label, const engine::Model& weights);
 };
 
 struct StageOutput {

@@ -18,12 +18,16 @@ namespace retort::host {
 struct StageModel {
   std::string label = {};         // as the config names it
   OpenedModel* opened = nullptr;  // lives as long as the session
+  std::string storage = "auto";   // of its weights, as the config says
 };
 
 // The path of the model that `ref` stands for; of a stage's: its last checkpoint, if it finished.
 Result<std::string> ModelPath(const ModelRef& ref, const std::string& run_path);
 // "auto", or the format named for the model that a chain of stages started from.
 std::string ChatFormatOf(const ModelRef& ref, const PipelineConfig& config);
+
+// The storage named for a model; for a stage with `lora`, that of the base it trained beside.
+std::string StorageOf(const ModelRef& ref, const PipelineConfig& config);
 
 Result<StageModel> OpenStageModel(Session& session, const PipelineConfig& config,
                                   const ModelRef& ref, const std::string& run_path);

@@ -28,7 +28,8 @@ def pipeline():
     sampling = {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "max_tokens": 24}
     return {
         "retort": 1, "name": "signature", "seed": 7, "threads": 1,
-        "models": {name: str(FIXTURES / name) for name in ("llama", "qwen2", "qwen3")},
+        "models": {name: {"path": str(FIXTURES / name), "storage": "f32"}
+                   for name in ("llama", "qwen2", "qwen3")},
         "data": {"d": source},
         "stages": [
             {"name": "cot", "kind": "generate", "model": "qwen2", "data": "d", "limit": 8,
