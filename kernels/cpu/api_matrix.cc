@@ -1,4 +1,4 @@
-// C interface: skinny GEMM, attention, rows of logits.
+// C interface: skinny GEMM, rows of logits.
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/dispatch.h"
 
@@ -15,33 +15,6 @@ void SkinnyGemm(GemmArgs<S> a, int n_threads) noexcept {
   auto* const kernel = s.m <= kFewRows ? FewRows<S>().gemm_outputs : ActiveTable<S>().gemm_outputs;
   Split(s.o, 16, s.m * s.o * s.i, n_threads,
         [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
-}
-
-// A task is one block of rows of one kv head of one sequence.
-void CachedAttention(const retort_attention_shape& shape,
-                     const retort_attention_sequence_f32* sequences, int64_t n_sequences,
-                     int n_threads) noexcept {
-  const int64_t group = shape.n_heads / shape.n_kv_heads;
-  const auto blocks_of = [&](int64_t s) {
-    return (sequences[s].n_q * group + kAttentionRows - 1) / kAttentionRows;
-  };
-  int64_t n_tasks = 0, work = 0;
-  for (int64_t s = 0; s < n_sequences; ++s) {
-    n_tasks += blocks_of(s) * shape.n_kv_heads;
-    work += sequences[s].n_q * (sequences[s].n_past + 1) * shape.n_heads * shape.head_dim;
-  }
-  auto* const kernel = Active().attention_block;
-  const auto run = [&](int64_t task) {
-    int64_t s = 0;
-    for (; task >= blocks_of(s) * shape.n_kv_heads; ++s) task -= blocks_of(s) * shape.n_kv_heads;
-    kernel(shape, sequences[s], task / blocks_of(s), task % blocks_of(s));
-  };
-  if (n_threads <= 1 || n_tasks <= 1 || work < kSerialElements) {
-    for (int64_t task = 0; task < n_tasks; ++task) run(task);
-    return;
-  }
-#pragma omp parallel for schedule(dynamic) num_threads(n_threads)
-  for (int64_t task = 0; task < n_tasks; ++task) run(task);
 }
 
 template <class S>
@@ -76,15 +49,24 @@ using namespace retort::kernels;  // NOLINT: this file is the C interface of tha
 
 extern "C" {
 
-void retort_cached_attention_f32(const retort_attention_shape* shape,
-                                 const retort_attention_sequence_f32* sequences,
-                                 int64_t n_sequences, int n_threads) noexcept {
-  CachedAttention(*shape, sequences, n_sequences, n_threads);
-}
-
 double retort_exp_blocks_f32(const float* x, int64_t cols, double scale, double max, float* p,
                              double* block_sums) noexcept {
   return Active().f32.exp_blocks(x, cols, scale, max, p, block_sums);
+}
+
+void retort_logit_bins_f32(const float* x, const float* p, int64_t cols, float max,
+                           float bins_per_unit, int64_t n_bins, int64_t* counts,
+                           double* masses) noexcept {
+  Active().logit_bins(
+      {.x = x, .cols = cols, .max = max, .bins_per_unit = bins_per_unit, .n_bins = n_bins}, p,
+      counts, masses);
+}
+
+int64_t retort_logit_bin_ids_f32(const float* x, int64_t cols, float max, float bins_per_unit,
+                                 int64_t n_bins, int64_t bin, int32_t* ids) noexcept {
+  return Active().logit_bin_ids(
+      {.x = x, .cols = cols, .max = max, .bins_per_unit = bins_per_unit, .n_bins = n_bins}, bin,
+      ids);
 }
 
 #define RETORT_DEFINE(S, name)                                                                    \

@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 #include "retort/kernels/activation.h"
-#include "retort/kernels/attention.h"
 #include "retort/kernels/attention_train.h"
 #include "retort/kernels/distill.h"
 #include "retort/kernels/gemm.h"
@@ -26,9 +25,6 @@ constexpr int64_t kSoftmaxBlock = 256;
 constexpr int64_t kSquaresBlock = 4096;
 // Vectors per partial sum of a norm's weight gradient.
 constexpr int64_t kNormChunk = 64;
-// Virtual query rows (query row x head of the group) of one attention task; keys of one tile.
-constexpr int64_t kAttentionRows = 16;
-constexpr int64_t kAttentionKeys = 64;
 // Virtual rows of one task of attention over a blocked cache.
 constexpr int64_t kKvRows = 16;
 // Query rows and keys of a block of training attention; query heads that share its tiles.
@@ -143,6 +139,13 @@ struct ColumnArgs {  // embedding, bias and column sums
   int64_t rows = 0, cols = 0, stride = 0;
 };
 
+struct BinArgs {
+  const float* x = nullptr;
+  int64_t cols = 0;
+  float max = 0, bins_per_unit = 0;
+  int64_t n_bins = 0;
+};
+
 // Ranges: [begin, end) of rows unless the name says otherwise.
 template <class S>
 struct Table {
@@ -212,11 +215,10 @@ struct KvTask {
 
 struct Tables {
   Table<float> f32;
-  // One block of kAttentionRows virtual rows of one kv head.
-  void (*attention_block)(const retort_attention_shape&, const retort_attention_sequence_f32&,
-                          int64_t kv_head, int64_t block);
   void (*kv_attention)(const KvArgs&, const KvTask&);
   void (*kv_append)(const KvArgs&, int64_t begin, int64_t end);  // rows of the call
+  void (*logit_bins)(const BinArgs&, const float* p, int64_t* counts, double* masses);
+  int64_t (*logit_bin_ids)(const BinArgs&, int64_t bin, int32_t* ids);
 };
 
 namespace portable {

@@ -1,6 +1,6 @@
 // Dot products of a few rows of w with a few rows of x, held in registers. The one place that
-// fixes the reduction order of skinny GEMM and attention scores: 16 lanes over the columns, then
-// Sum's tree; so a value does not depend on the tile it was computed in.
+// fixes the reduction order of skinny GEMM: 16 lanes over the columns, then Sum's tree; so a value
+// does not depend on the tile it was computed in.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -109,7 +109,6 @@ struct DotArgs {
   const S* bias;  // of the tile's first row of w, or NULL
   S* y;
   int64_t x_stride, w_stride, y_stride, cols;
-  bool streams;  // w comes from memory, not from a cache
 };
 
 template <class V, int kW, int kX, int kLines>
@@ -160,12 +159,10 @@ static inline void Dots(DotArgs<ScalarOf<V>> a, int64_t rows, int64_t outputs) {
       if (a.bias != nullptr) a.bias += step;
     }
   };
-  if (a.streams && rows * a.cols <= kL1Elements) {
+  if (rows * a.cols <= kL1Elements) {
     return run(1, [&] { RunRows<V, 1, 4, 1>(a, rows); });
   }
-  if (!a.streams) {
-    run(kTileW, [&] { RunRows<V, kTileW, kTileX, 0>(a, rows); });
-  } else if (rows >= kTileW * kTileX) {
+  if (rows >= kTileW * kTileX) {
     run(kTileW, [&] { RunRows<V, kTileW, kTileX, 1>(a, rows); });
   } else if (rows > kTileX) {
     run(kTileW, [&] { RunRows<V, kTileW, kTileX, kTileW / 2>(a, rows); });

@@ -25,8 +25,7 @@ void Gemm<V>::Outputs(const GemmArgs<S>& a, int64_t begin, int64_t end) {
                                .x_stride = s.x_stride,
                                .w_stride = s.w_stride,
                                .y_stride = kOutputBlock,
-                               .cols = s.i,
-                               .streams = true};
+                               .cols = s.i};
       Dots<V>(dots, rows, outputs);
       for (int64_t r = 0; r < rows; ++r) {
         memcpy(a.y + (m + r) * s.y_stride + o, block + r * kOutputBlock,

@@ -90,10 +90,10 @@ struct TrainAttention {
   static void BackwardKeys(const TrainAttentionArgs<S>&, const TrainAttentionTask&, S* scratch);
 };
 
-void AttentionBlock(const retort_attention_shape& shape, const retort_attention_sequence_f32& seq,
-                    int64_t kv_head, int64_t block);
 void KvAttention(const KvArgs& args, const KvTask& task);
 void KvAppend(const KvArgs& args, int64_t begin, int64_t end);
+void LogitBins(const BinArgs& args, const float* p, int64_t* counts, double* masses);
+int64_t LogitBinIds(const BinArgs& args, int64_t bin, int32_t* ids);
 
 }  // namespace retort::kernels::RETORT_KERNELS_NS
 

@@ -44,9 +44,10 @@ static constexpr Table<ScalarOf<V>> MakeTable() {
 }
 
 extern constexpr Tables kTables = {.f32 = MakeTable<F16>(),
-                                   .attention_block = AttentionBlock,
                                    .kv_attention = KvAttention,
-                                   .kv_append = KvAppend};
+                                   .kv_append = KvAppend,
+                                   .logit_bins = LogitBins,
+                                   .logit_bin_ids = LogitBinIds};
 #if RETORT_KERNELS_LEVEL == 0
 extern constexpr Table<double> kTableF64 = MakeTable<D16>();
 #endif

@@ -103,6 +103,46 @@ TEST(RowReductions, ExpBlocksSumWhatTheyStore) {
   });
 }
 
+TEST(LogitBins, CountAndSumEveryColumnOnce) {
+  ForEachLevel([] {
+    for (int64_t cols : kSizes) {
+      for (double spread :
+           {0.5, 5.0, 40.0}) {  // all near the top, both, nearly all in the last bin
+        std::vector<float> x = Random<float>(cols, uint32_t(cols), spread);
+        if (cols > 2) x[1] = -INFINITY;
+        const float max = *std::max_element(x.begin(), x.end());
+        const int64_t n_bins = 100;
+        const float rate = 7.3f;
+        std::vector<float> p;
+        std::vector<double> masses(size_t(n_bins), 0.0);
+        std::vector<int64_t> counts(size_t(n_bins), 0);
+        std::vector<std::vector<int32_t>> ids{size_t(n_bins)};
+        for (int64_t c = 0; c < cols; ++c) {
+          p.push_back(std::exp(x[size_t(c)] - max));
+          const auto bin = size_t(std::min((max - x[size_t(c)]) * rate, float(n_bins - 1)));
+          ++counts[bin];
+          masses[bin] += double(p.back());
+          ids[bin].push_back(int32_t(c));
+        }
+        Guarded<int64_t> got(n_bins, -1);
+        Guarded<double> got_masses(n_bins, NAN);
+        retort_logit_bins_f32(x.data(), p.data(), cols, max, rate, n_bins, got.data(),
+                              got_masses.data());
+        EXPECT_TRUE(std::equal(counts.begin(), counts.end(), got.view().begin()));
+        ExpectNear(got_masses.view(), masses, 1e-6, "mass");
+        for (int64_t bin = 0; bin < n_bins; ++bin) {
+          Guarded<int32_t> in_bin(counts[size_t(bin)], -1);
+          const int64_t n =
+              retort_logit_bin_ids_f32(x.data(), cols, max, rate, n_bins, bin, in_bin.data());
+          ASSERT_EQ(n, counts[size_t(bin)]);
+          EXPECT_TRUE(
+              std::equal(ids[size_t(bin)].begin(), ids[size_t(bin)].end(), in_bin.view().begin()));
+        }
+      }
+    }
+  });
+}
+
 TEST(ArgMax, LowestIndexWinsTiesAndNaNNeverWins) {
   ForEachLevel([] {
     for (int64_t cols : kSizes) {

@@ -1,5 +1,5 @@
 // Causal attention of packed sequences for training: forward with log-sum-exps, and backward.
-// Each sequence attends within itself; grouped heads, window and soft cap as in attention.h.
+// Each sequence attends within itself; grouped heads, window and soft cap as in kv_attention.h.
 // Results do not depend on n_threads, bit for bit, nor a sequence's on its neighbours.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef RETORT_KERNELS_ATTENTION_TRAIN_H_

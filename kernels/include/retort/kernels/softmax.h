@@ -52,5 +52,16 @@ void retort_cross_entropy_f64(const retort_cross_entropy_shape* shape, double* l
 double retort_exp_blocks_f32(const float* x, int64_t cols, double scale, double max, float* p,
                              double* block_sums) RETORT_KERNELS_NOEXCEPT;
 
+// Bins of one row of finite logits (or -inf) below its maximum, in the calling thread: column c
+// lies in bin min(floor((max - x[c]) * bins_per_unit), n_bins - 1), in f32. counts and masses
+// [n_bins] become the number of columns and the sum of p in each (the last bin's in lanes within
+// blocks of 256 columns, the others in column order).
+void retort_logit_bins_f32(const float* x, const float* p, int64_t cols, float max,
+                           float bins_per_unit, int64_t n_bins, int64_t* counts,
+                           double* masses) RETORT_KERNELS_NOEXCEPT;
+// Writes the columns of one bin in rising order; returns how many. ids: room for counts[bin].
+int64_t retort_logit_bin_ids_f32(const float* x, int64_t cols, float max, float bins_per_unit,
+                                 int64_t n_bins, int64_t bin, int32_t* ids) RETORT_KERNELS_NOEXCEPT;
+
 RETORT_KERNELS_END
 #endif  // RETORT_KERNELS_SOFTMAX_H_
