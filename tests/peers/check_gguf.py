@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Opens the GGUF files that `retort model convert` writes with llama.cpp and compares greedy tokens.
+
+usage: check_gguf.py PROGRAM [MODEL...] [--tokens N]      (run in the peers venv)
+PROGRAM is build/release/bin/retort. Models: the fixtures of all families and those named (folders
+or GGUF files). For each type, llama.cpp and transformers (f32, on the weights that the file holds:
+the file converted back to a folder) continue the same prompts; tokens are compared position by
+position, each given the reference's tokens before it. f32 must agree everywhere, the other types
+in 98 of 100 positions (llama.cpp rounds activations there). gguf's own reader must read every file.
+
+llama.cpp has no place for some facts of the fixtures. They are changed in a copy, so that both
+sides run the same model; what is changed is printed:
+  mistral, phi3   no sliding window (llama.cpp runs both without)
+  gemma2, gemma3  query_pre_attn_scalar = head_dim
+SPDX-License-Identifier: Apache-2.0
+"""
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import gguf
+import llama_cpp
+import numpy
+import torch
+import transformers
+
+FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures"
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2",
+            "qwen2_moe", "qwen3_moe", "mixtral"]
+CHANGES = {
+    "mistral": {"sliding_window": None},
+    "phi3": {"sliding_window": None},
+    "gemma2": {"query_pre_attn_scalar": "head_dim"},
+    "gemma3_text": {"query_pre_attn_scalar": "head_dim"},
+}
+TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
+PROMPTS = ["Natalia sold clips to 48 of her friends", "The answer is"]
+
+
+def run(program, *words):
+    subprocess.run([program, "model", *map(str, words), "--quiet"], check=True,
+                   stdout=subprocess.DEVNULL)
+
+
+def prepared(source, folder):
+    """A folder that both sides can run; and what was changed in it."""
+    if source.is_file():
+        return source, {}
+    config = json.loads((source / "config.json").read_text())
+    changes = {}
+    for key, value in CHANGES.get(config["model_type"], {}).items():
+        value = config.get(value) if isinstance(value, str) else value
+        if config.get(key) != value:
+            changes[key] = value
+    if not changes:
+        return source, {}
+    shutil.copytree(source, folder)
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return folder, changes
+
+
+def reference(folder, n_tokens):
+    """Greedy tokens by transformers in f32: [(prompt ids, continuation ids)]."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    runs = []
+    for prompt in PROMPTS:
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_tokens,
+                             min_new_tokens=n_tokens, do_sample=False, top_k=None, top_p=None,
+                             temperature=None)
+        # min_new_tokens bans the ends of text: so does the comparison below.
+        runs.append((prompt, ids[0].tolist(), out[0, ids.shape[1]:].tolist()))
+    ends = model.generation_config.eos_token_id
+    return runs, [ends] if isinstance(ends, int) else list(ends or [])
+
+
+def agreements(path, runs, ends):
+    """Positions at which llama.cpp's best token is the reference's, of how many; and whether the
+    prompts have the reference's ids."""
+    llama = llama_cpp.Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1)
+    same, total, ids_equal = 0, 0, True
+    for prompt, ids, tokens in runs:
+        mine = llama.tokenize(prompt.encode(), add_bos=True, special=True)
+        ids_equal &= mine == ids
+        llama.reset()
+        llama.eval(ids + tokens[:-1])
+        scores = numpy.array(llama.scores[len(ids) - 1:len(ids) - 1 + len(tokens)])
+        scores[:, ends] = -numpy.inf
+        best = scores.argmax(axis=1).tolist()
+        same += sum(a == b for a, b in zip(best, tokens))
+        total += len(tokens)
+    return same, total, ids_equal
+
+
+def check(program, source, n_tokens, scratch):
+    name, good = source.name, True
+    model, changes = prepared(source, scratch / "changed")
+    if changes:
+        print(f"{name}: compared with {changes}")
+    for kind in TYPES:
+        path, back = scratch / f"{kind}.gguf", scratch / f"{kind}-back"
+        run(program, "convert", model, path, "--type", kind)
+        gguf.GGUFReader(path)
+        run(program, "convert", path, back, "--type", "f32")
+        runs, ends = reference(back, n_tokens)
+        try:
+            same, total, ids_equal = agreements(path, runs, ends)
+        except ValueError as error:
+            print(f"{name} {kind}: llama.cpp does not open it: {error}")
+            good = False
+            continue
+        needed = total if kind == "f32" else total * 0.98
+        verdict = "ok" if same >= needed and ids_equal else "DIFFERS"
+        good &= verdict == "ok"
+        ids = "" if ids_equal else ", prompt ids differ"
+        print(f"{name} {kind}: {same} of {total} tokens{ids}: {verdict}", flush=True)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("models", nargs="*", type=pathlib.Path)
+    parser.add_argument("--tokens", type=int, default=32)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    sources = [FIXTURES / name for name in FAMILIES if (FIXTURES / name).is_dir()] + args.models
+    results = []
+    for source in sources:
+        with tempfile.TemporaryDirectory() as scratch:
+            results.append(check(args.program, source, args.tokens, pathlib.Path(scratch)))
+    print(f"{sum(results)} of {len(results)} models agree")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
