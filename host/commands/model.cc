@@ -3,7 +3,10 @@
 #include "host/commands/model.h"
 
 #include <map>
+#include <utility>
 
+#include "core/model/gguf_arch.h"
+#include "core/model/layout.h"
 #include "host/commands/command.h"
 #include "host/report/table.h"
 
@@ -21,6 +24,37 @@ std::map<std::string, uint64_t> StorageOf(const model::Source& source) {
 model::StorageReport KeptOf(const OpenedModel& model, const graph::Graph& graph) {
   return model::ReportStorage(
       graph, model::PlanStorage(graph, {.storage = model::Storage::kAuto}, model.source.get()));
+}
+
+// By class of tensors ("mlp.up_proj") and type: what of a quantized model is kept wider.
+struct Stored {
+  int64_t tensors = 0, weights = 0;
+  uint64_t bytes = 0;
+};
+std::map<std::pair<std::string, std::string>, Stored> ClassesOf(const model::Source& source) {
+  std::map<std::pair<std::string, std::string>, Stored> classes;
+  for (const model::TensorInfo& tensor : source.tensors()) {
+    Stored& stored = classes[{model::TensorClass(tensor.name), tensor.storage}];
+    const model::RowsCols m = model::AsMatrix(tensor.shape);
+    ++stored.tensors;
+    stored.weights += m.rows * m.cols;
+    stored.bytes += tensor.bytes;
+  }
+  return classes;
+}
+
+std::string ClassTable(const model::Source& source) {
+  using enum Align;
+  Table table({{"tensors", kLeft},
+               {"type", kLeft},
+               {"count", kRight},
+               {"weights", kRight},
+               {"size", kRight}});
+  for (const auto& [key, stored] : ClassesOf(source)) {
+    table.AddRow({key.first, key.second, std::to_string(stored.tensors),
+                  GroupedInteger(stored.weights), ShortBytes(static_cast<double>(stored.bytes))});
+  }
+  return table.empty() ? "" : table.Render() + "\n";
 }
 
 std::string StopText(const OpenedModel& model) {
@@ -71,8 +105,13 @@ std::string ModelJson(const OpenedModel& model, const graph::Graph& graph) {
   for (const model::StorageReport::Part& part : KeptOf(model, graph).parts) {
     out.Field(DTypeName(part.dtype), part.bytes);
   }
-  out.EndObject();
-  out.Key("chat_format");
+  out.EndObject().Key("tensors").BeginArray();
+  for (const auto& [key, stored] : ClassesOf(*model.source)) {
+    out.BeginObject().Field("class", key.first).Field("type", key.second);
+    out.Field("tensors", stored.tensors).Field("weights", stored.weights);
+    out.Field("bytes", stored.bytes).EndObject();
+  }
+  out.EndArray().Key("chat_format");
   model.chat.has_value() ? out.String(model.chat->name()) : out.Null();
   out.Key("tokenizer_hash");
   model.tokenizer != nullptr ? out.String(model.tokenizer->hash()) : out.Null();
@@ -98,7 +137,7 @@ Outcome RunModelShow(const CommandCall& call) {
                           call.session.OpenModel(call.args.Text("model")));
   RETORT_ASSIGN_OR_RETURN(const graph::Graph graph, call.session.BuildGraph(*model->source));
   if (call.args.Flag("json")) return call.io.Line(ModelJson(*model, graph));
-  return call.io.Lines(Summary(*model, graph) + graph::Print(graph));
+  return call.io.Lines(Summary(*model, graph) + ClassTable(*model->source) + graph::Print(graph));
 }
 
 }  // namespace retort::host

@@ -147,7 +147,9 @@ TEST(CliHelp, EveryTextIsAsRecorded) {
   for (const std::string name : {"list", "info", "check"}) {
     CompareWithGolden("plugin_" + name, RunProgram({"plugin", name, "--help"}).out);
   }
-  CompareWithGolden("model_show", RunProgram({"model", "show", "--help"}).out);
+  for (const std::string name : {"show", "convert", "quantize", "diff", "merge"}) {
+    CompareWithGolden("model_" + name, RunProgram({"model", name, "--help"}).out);
+  }
 }
 
 TEST(CliHelp, WithoutWordsTheOverviewIsAnError) {

@@ -52,8 +52,9 @@ TEST(HostNames, EveryListedCommandIsKnown) {
   for (const char* const* name = retort_command_names(); *name != nullptr; ++name) {
     names.emplace_back(*name);
   }
-  for (const char* name : {"run", "plan", "plugin.list", "plugin.info", "model.show", "tokenize",
-                           "logprob", "generate", "score", "filter", "doctor"}) {
+  for (const char* name : {"run", "plan", "plugin.list", "plugin.info", "model.show",
+                           "model.convert", "model.quantize", "model.diff", "model.merge",
+                           "tokenize", "logprob", "generate", "score", "filter", "doctor"}) {
     EXPECT_THAT(names, Contains(name));
   }
 }
