@@ -23,28 +23,23 @@ int32_t ArgMax(std::span<const float> logits, float* max) {
 
 Sampler::Sampler(int64_t vocab)
     : p_(static_cast<size_t>(vocab)),
-      block_sums_(static_cast<size_t>((vocab + kBlock - 1) / kBlock)) {
+      block_sums_(static_cast<size_t>((vocab + kBlock - 1) / kBlock)),
+      bin_ids_(static_cast<size_t>(vocab)) {
   candidates_.reserve(static_cast<size_t>(vocab));
 }
 
-int64_t Sampler::BinOf(float logit) const {
-  return static_cast<int64_t>(std::min((max_ - logit) * bins_per_unit_, float{kBins - 1}));
-}
-
 void Sampler::FillBins(std::span<const float> logits) {
-  bin_count_.fill(0);
-  bin_mass_.fill(0);
-  for (size_t id = 0; id < logits.size(); ++id) {
-    const auto bin = static_cast<size_t>(BinOf(logits[id]));
-    ++bin_count_[bin];
-    bin_mass_[bin] += static_cast<double>(p_[id]);
-  }
+  retort_logit_bins_f32(logits.data(), p_.data(), static_cast<int64_t>(logits.size()), max_,
+                        bins_per_unit_, kBins, bin_count_.data(), bin_mass_.data());
 }
 
 void Sampler::SortBin(std::span<const float> logits, int64_t bin) {
+  const int64_t n = retort_logit_bin_ids_f32(logits.data(), static_cast<int64_t>(logits.size()),
+                                             max_, bins_per_unit_, kBins, bin, bin_ids_.data());
   candidates_.clear();
-  for (size_t id = 0; id < logits.size(); ++id) {
-    if (BinOf(logits[id]) == bin) candidates_.push_back({logits[id], static_cast<int32_t>(id)});
+  for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+    const int32_t id = bin_ids_[i];
+    candidates_.push_back({logits[static_cast<size_t>(id)], id});
   }
   std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;

@@ -50,7 +50,6 @@ class Sampler {
   };
   static constexpr int64_t kBins = 1024;
 
-  int64_t BinOf(float logit) const;
   void FillBins(std::span<const float> logits);
   void SortBin(std::span<const float> logits, int64_t bin);  // into candidates_
   double MassOf(const Candidate& c) const { return p_[static_cast<size_t>(c.id)]; }
@@ -67,6 +66,7 @@ class Sampler {
   std::vector<double> block_sums_;  // of p_, per 256 ids
   std::array<int64_t, kBins> bin_count_{};
   std::array<double, kBins> bin_mass_{};
+  std::vector<int32_t> bin_ids_;  // of the bin at hand
   std::vector<Candidate> candidates_;
   LogitEdits edits_;
   float max_ = 0, bins_per_unit_ = 0;

@@ -174,7 +174,9 @@ void BM_TrainAttention(benchmark::State& state) {
                                               .n_sequences = sequences,
                                               .cu_seqlens = cu_seqlens.data(),
                                               .q_stride = 0,
-                                              .kv_stride = 0};
+                                              .k_stride = 0,
+                                              .v_stride = 0,
+                                              .out_stride = 0};
   const auto q = Random(rows * heads * dim), k = Random(rows * kv * dim), v = k;
   auto out = q, dq = q, dk = k, dv = v;
   std::vector<float> lse(static_cast<size_t>(rows * heads));

@@ -64,7 +64,9 @@ class Pair {
               .n_sequences = c.sequences,
               .cu_seqlens = cu_seqlens_.data(),
               .q_stride = 0,
-              .kv_stride = 0};
+              .k_stride = 0,
+              .v_stride = 0,
+              .out_stride = 0};
     const int64_t bytes = retort_train_attention_scratch_f32(&shape_, c.length, 1, threads);
     scratch_.resize(static_cast<size_t>(bytes / 4 + 16));
   }
