@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/engine/edge.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/Version.h>
-#include <c10/util/Exception.h>
 #include <torch/headeronly/version.h>
 
 #include <new>
 #include <string>
+
+#include "core/ops/blas.h"
+
+#if !defined(__x86_64__)
+#include <c10/util/Exception.h>
+#endif
 
 namespace retort::engine {
 
@@ -19,8 +22,10 @@ Status CurrentException(std::string_view attempt) {
     return e.status();
   } catch (const std::bad_alloc&) {
     return ResourceExhausted(context + ": out of memory; use shorter or smaller batches");
+#if !defined(__x86_64__)  // there it is called through BLAS's C interface alone
   } catch (const c10::Error& e) {
     return Internal(context + ": LibTorch: " + e.what_without_backtrace());
+#endif
   } catch (const std::exception& e) {
     return Internal(context + ": " + e.what());
   } catch (...) {
@@ -28,17 +33,15 @@ Status CurrentException(std::string_view attempt) {
   }
 }
 
-void SetThreads(int n_threads) { at::set_num_threads(n_threads); }
+void SetThreads(int n_threads) { ops::SetBlasThreads(n_threads); }
 
-// Reading the number first makes LibTorch's one initialisation of this thread happen now, not
-// later over what is set here.
-ThreadScope::ThreadScope(int n_threads) : before_(at::get_num_threads()) { SetThreads(n_threads); }
+ThreadScope::ThreadScope(int n_threads) : before_(ops::BlasThreads()) { SetThreads(n_threads); }
 ThreadScope::~ThreadScope() { SetThreads(before_); }
 
 const char* LibTorchVersion() { return TORCH_VERSION; }
 
 const char* CpuCapability() {
-  static const std::string kCapability = at::get_cpu_capability();
+  static const std::string kCapability = ops::LibTorchCpuCapability();
   return kCapability.c_str();
 }
 

@@ -36,8 +36,8 @@ auto Guarded(std::string_view attempt, Fn&& fn) -> decltype(fn()) {
   }
 }
 
-// Sizes LibTorch's pool (and OpenMP's, which the kernels share) for the calling thread, and for
-// threads that use LibTorch for the first time.
+// Sizes LibTorch's pool (and OpenMP's, which the kernels share) for the calling thread. Does not
+// open LibTorch: what is set holds when a product does (core/ops/blas.h).
 void SetThreads(int n_threads);
 
 // The same while it lives: both runtimes keep the number per calling thread, so every call of an

@@ -1,5 +1,5 @@
-// On x86-64 LibTorch's library carries MKL and exports its BLAS names: called directly, a product
-// costs no dispatch and allocates nothing. Elsewhere it goes through LibTorch's operators.
+// On x86-64 BLAS is called directly (blas.h): a product costs no dispatch and allocates nothing.
+// Elsewhere it goes through LibTorch's operators.
 // SPDX-License-Identifier: Apache-2.0
 #include "core/ops/gemm.h"
 
@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/base/status.h"
+#include "core/ops/blas.h"
 
 #if !defined(__x86_64__)
 #include <ATen/core/Tensor.h>
@@ -21,15 +22,6 @@
 namespace retort::ops {
 
 #if defined(__x86_64__)
-
-extern "C" {
-void sgemm_(const char* trans_a, const char* trans_b, const int* m, const int* n, const int* k,
-            const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
-            const float* beta, float* c, const int* ldc);
-void dgemm_(const char* trans_a, const char* trans_b, const int* m, const int* n, const int* k,
-            const double* alpha, const double* a, const int* lda, const double* b, const int* ldb,
-            const double* beta, double* c, const int* ldc);
-}
 
 namespace {
 
@@ -57,8 +49,8 @@ void Call(Blas blas, const TensorView& a, Transpose ta, const TensorView& b, Tra
 void Gemm(const TensorView& a, Transpose ta, const TensorView& b, Transpose tb, const TensorView& c,
           bool accumulate) {
   if (c.numel() == 0) return;
-  if (c.dtype == DType::kF32) return Call<float>(sgemm_, a, ta, b, tb, c, accumulate);
-  Call<double>(dgemm_, a, ta, b, tb, c, accumulate);
+  if (c.dtype == DType::kF32) return Call<float>(OpenBlas().sgemm, a, ta, b, tb, c, accumulate);
+  Call<double>(OpenBlas().dgemm, a, ta, b, tb, c, accumulate);
 }
 
 #else

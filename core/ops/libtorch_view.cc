@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/ops/libtorch_view.h"
 
+#if !defined(__x86_64__)
+
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
 
@@ -15,3 +17,5 @@ at::Tensor ToTensor(const TensorView& view) {
 }
 
 }  // namespace retort::ops
+
+#endif
