@@ -10,7 +10,7 @@ using enum KeyKind;
 
 const ObjectSpec& LoraObject() {
   static const ObjectSpec spec = {
-      .title = "lora",
+      .title = "an adapter",
       .keys = {{.name = "r",
                 .kind = kInt,
                 .fallback = "16",
