@@ -111,8 +111,10 @@ struct Chunk {
   bool add;           // it is not the first
 };
 
+// Not inlined: alone, every compiler keeps the sums in registers.
 template <class T, int kRows>
-static void Tile(const Chunk& c, const XBlock* x, float* y, int64_t y_stride) {
+__attribute__((noinline)) static void Tile(const Chunk& c, const XBlock* x, float* y,
+                                           int64_t y_stride) {
   F16 acc[kRows];
   for (int r = 0; r < kRows; ++r) {
     acc[r] = !c.add           ? F16::Zero()

@@ -35,9 +35,10 @@ struct Sums {
   bool add;                 // to y
 };
 
+// Not inlined: alone, every compiler keeps the sums in registers.
 template <int kRows>
-static inline void Tile(const float* x, const float* strip, int64_t terms, const Sums& to,
-                        int64_t row) {
+__attribute__((noinline)) static void Tile(const float* x, const float* strip, int64_t terms,
+                                           const Sums& to, int64_t row) {
   F16 acc[kRows][kStripVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
