@@ -19,7 +19,11 @@ retort_train_attention_shape Shape(const graph::AttentionSpec& spec) {
           .q_stride = 0,
           .k_stride = 0,
           .v_stride = 0,
-          .out_stride = 0};
+          .out_stride = 0,
+          .dq_stride = 0,
+          .dk_stride = 0,
+          .dv_stride = 0,
+          .d_out_stride = 0};
 }
 
 retort_train_attention_shape Shape(const graph::AttentionSpec& spec,
@@ -76,7 +80,11 @@ void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t
                        const TensorView& d_out, const TensorView& q, const TensorView& k,
                        const TensorView& v, const TensorView& out, const TensorView& lse,
                        const AttentionGradients& grads, Workspace& workspace, int n_threads) {
-  const retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k, v, out);
+  retort_train_attention_shape shape = Shape(spec, cu_seqlens, q, k, v, out);
+  shape.dq_stride = grads.dq.strides[0];
+  shape.dk_stride = grads.dk.strides[0];
+  shape.dv_stride = grads.dv.strides[0];
+  shape.d_out_stride = d_out.strides[0];
   void* const scratch = workspace.Reserve(
       AttentionWorkspaceBytes(spec, q.dtype, Longest(cu_seqlens), true, n_threads));
   if (q.dtype == DType::kF32) {

@@ -176,7 +176,11 @@ void BM_TrainAttention(benchmark::State& state) {
                                               .q_stride = 0,
                                               .k_stride = 0,
                                               .v_stride = 0,
-                                              .out_stride = 0};
+                                              .out_stride = 0,
+                                              .dq_stride = 0,
+                                              .dk_stride = 0,
+                                              .dv_stride = 0,
+                                              .d_out_stride = 0};
   const auto q = Random(rows * heads * dim), k = Random(rows * kv * dim), v = k;
   auto out = q, dq = q, dk = k, dv = v;
   std::vector<float> lse(static_cast<size_t>(rows * heads));

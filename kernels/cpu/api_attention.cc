@@ -126,6 +126,10 @@ void FillStrides(TrainAttentionArgs<S>* a) {
   a->shape.out_stride = OrElse(a->shape.out_stride, wide);
   a->shape.k_stride = OrElse(a->shape.k_stride, narrow);
   a->shape.v_stride = OrElse(a->shape.v_stride, narrow);
+  a->shape.dq_stride = OrElse(a->shape.dq_stride, a->shape.q_stride);
+  a->shape.dk_stride = OrElse(a->shape.dk_stride, a->shape.k_stride);
+  a->shape.dv_stride = OrElse(a->shape.dv_stride, a->shape.v_stride);
+  a->shape.d_out_stride = OrElse(a->shape.d_out_stride, a->shape.out_stride);
 }
 
 template <class S>

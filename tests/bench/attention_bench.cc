@@ -66,7 +66,11 @@ class Pair {
               .q_stride = 0,
               .k_stride = 0,
               .v_stride = 0,
-              .out_stride = 0};
+              .out_stride = 0,
+              .dq_stride = 0,
+              .dk_stride = 0,
+              .dv_stride = 0,
+              .d_out_stride = 0};
     const int64_t bytes = retort_train_attention_scratch_f32(&shape_, c.length, 1, threads);
     scratch_.resize(static_cast<size_t>(bytes / 4 + 16));
   }

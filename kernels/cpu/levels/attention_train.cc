@@ -283,7 +283,7 @@ struct Work {
   }
   void LoadGradients(int64_t chunk, int64_t block) {
     const retort_train_attention_shape& shape = a.shape;
-    const int64_t n = RowsOf(block), stride = shape.out_stride;
+    const int64_t n = RowsOf(block), stride = shape.d_out_stride;
     for (int64_t i = 0; i < Heads(shape, chunk); ++i) {
       Item<S>& item = s.items[i];
       const S* d_out = Row(a.d_out, stride, block * kB, item.head);
@@ -294,7 +294,7 @@ struct Work {
       for (int64_t r = 0; r < kB; ++r) item.lse[r] = item.delta[r] = 0;
       for (int64_t r = 0; r < n; ++r) {
         const int64_t row = block * kB + r;
-        const S* out = Row(a.out, stride, row, item.head);
+        const S* out = Row(a.out, shape.out_stride, row, item.head);
         V dot = V::Zero();
         ForLanes(head_dim, [&](int64_t d, auto part) {
           dot = Fma(LoadAt<V>(d_out + r * stride + d, part), LoadAt<V>(out + d, part), dot);
@@ -340,11 +340,11 @@ struct Work {
     for (int64_t i = 0; i < Heads(a.shape, chunk); ++i) {
       const Item<S>& item = s.items[i];
       StoreRows(item.sum, static_cast<S>(a.shape.scale), RowsOf(block),
-                Row(a.dq, a.shape.q_stride, block * kB, item.head), a.shape.q_stride);
+                Row(a.dq, a.shape.dq_stride, block * kB, item.head), a.shape.dq_stride);
     }
   }
   void StoreKeyGradients(int64_t block, const S* dk, const S* dv) {
-    const int64_t n = RowsOf(block), k_stride = a.shape.k_stride, v_stride = a.shape.v_stride;
+    const int64_t n = RowsOf(block), k_stride = a.shape.dk_stride, v_stride = a.shape.dv_stride;
     StoreRows(dk, S(1), n, Row(a.dk, k_stride, block * kB, task.kv_head), k_stride);
     StoreRows(dv, S(1), n, Row(a.dv, v_stride, block * kB, task.kv_head), v_stride);
   }

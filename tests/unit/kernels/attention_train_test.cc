@@ -52,7 +52,11 @@ retort_train_attention_shape ShapeOf(const Case& c) {
           .q_stride = 0,
           .k_stride = 0,
           .v_stride = 0,
-          .out_stride = 0};
+          .out_stride = 0,
+          .dq_stride = 0,
+          .dk_stride = 0,
+          .dv_stride = 0,
+          .d_out_stride = 0};
 }
 
 struct Expected {
@@ -256,6 +260,26 @@ TEST(TrainAttention, RowsMayLieApart) {
     for (int64_t r = 0; r < 70; ++r) {
       for (int64_t d = 0; d < q_width; ++d) {
         ASSERT_EQ(out[size_t(r * q_width + d)], packed.out.view()[size_t(r * q_width + d)]);
+      }
+    }
+    // Gradients may lie otherwise: dq with a gap, dk and dv side by side, d_out as it was.
+    shape.dq_stride = q_width + 3;
+    shape.dk_stride = shape.dv_stride = 2 * kv_width;
+    std::vector<float> dq(size_t(70 * (q_width + 3)), 7.0f), d_kv(size_t(70 * 2 * kv_width)),
+        more(size_t(retort_train_attention_scratch_f32(&shape, 70, 1, 2) / 4));
+    retort_train_attention_backward_f32(&shape, t.d_out.data(), merged.data(),
+                                        merged.data() + q_width, merged.data() + q_width + kv_width,
+                                        out.data(), packed.lse.view().data(), dq.data(),
+                                        d_kv.data(), d_kv.data() + kv_width, more.data(), 2);
+    for (int64_t r = 0; r < 70; ++r) {
+      for (int64_t d = 0; d < q_width + 3; ++d) {
+        ASSERT_EQ(dq[size_t(r * (q_width + 3) + d)],
+                  d < q_width ? packed.dq.view()[size_t(r * q_width + d)] : 7.0f);
+      }
+      for (int64_t d = 0; d < kv_width; ++d) {
+        ASSERT_EQ(d_kv[size_t(r * 2 * kv_width + d)], packed.dk.view()[size_t(r * kv_width + d)]);
+        ASSERT_EQ(d_kv[size_t(r * 2 * kv_width + kv_width + d)],
+                  packed.dv.view()[size_t(r * kv_width + d)]);
       }
     }
   });

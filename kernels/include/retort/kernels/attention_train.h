@@ -17,11 +17,8 @@ typedef struct retort_train_attention_shape {
   double soft_cap;                        // c > 0: scores become c * tanh(score / c); 0: none
   int64_t n_sequences;
   const int32_t* cu_seqlens;  // [n_sequences + 1], rising from 0 to the number of rows
-  // From one row to the next; 0: contiguous.
-  int64_t q_stride;    // of q and dq
-  int64_t k_stride;    // of k and dk
-  int64_t v_stride;    // of v and dv
-  int64_t out_stride;  // of out and d_out
+  int64_t q_stride, k_stride, v_stride, out_stride;       // from a row to the next; 0: contiguous
+  int64_t dq_stride, dk_stride, dv_stride, d_out_stride;  // 0: as the value's
 } retort_train_attention_shape;
 
 // Bytes of scratch that a call with at most n_threads threads and sequences of at most `longest`
