@@ -120,7 +120,8 @@ static inline void HalfLanes(const HalfTile& t, int64_t half, __m256 (&acc)[kX][
 
 // Not inlined: alone, every compiler keeps the sums in registers.
 template <class H, int kW, int kX>
-__attribute__((noinline)) static void RunTile(const HalfTile& t, const float* bias, float* y, int64_t y_stride) {
+__attribute__((noinline)) static void RunTile(const HalfTile& t, const float* bias, float* y,
+                                              int64_t y_stride) {
   F16 acc[kX][kW];
 #if RETORT_KERNELS_LEVEL == 1
   if constexpr (kW * kX > 4) {
