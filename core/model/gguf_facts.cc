@@ -21,18 +21,20 @@ class Reader {
     facts_.vocab = graph_.vocab();
     facts_.logit_cap = graph_.logit_soft_cap;
     facts_.windowed.assign(static_cast<size_t>(graph_.n_layers), 0);
+    int64_t n_moe = 0;
     for (const Node& node : graph_.nodes) {
       if (node.op == Op::kAttention) RETORT_RETURN_IF_ERROR(Attention(node));
+      n_moe += node.op == Op::kMoe ? 1 : 0;
+    }
+    const bool wants_experts = arch_.experts != GgufExperts::kNone;
+    if (n_moe != (wants_experts ? facts_.layers : 0)) {
+      return Refuse(wants_experts ? "layers without experts" : "experts");
     }
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       RETORT_RETURN_IF_ERROR(Visit(graph_.nodes[i], i));
     }
     if (graph_.logit_scale != 1) return Refuse("a scale of the logits");
     if (facts_.layers == 0) return Refuse("a model without attention");
-    const bool wants_experts = arch_.experts != GgufExperts::kNone;
-    if (wants_experts != (facts_.experts.count > 0) || (wants_experts && n_moe_ != facts_.layers)) {
-      return Refuse(wants_experts ? "layers without experts" : "experts");
-    }
     return std::move(facts_);
   }
 

@@ -150,7 +150,7 @@ uint64_t WeightBytes(const model::Source& source) {
 
 Result<WrittenModel> WriteGgufTarget(const CommandCall& call, const ModelTarget& target,
                                      model::GgufExport plan, uint64_t bytes_before) {
-  WrittenModel written{.path = target.path, .bytes_before = bytes_before};
+  WrittenModel written{.path = target.path, .bytes_before = bytes_before, .bytes_after = 0};
   written.warnings = plan.warnings;
   RETORT_ASSIGN_OR_RETURN(
       written.report,
@@ -162,7 +162,7 @@ Result<WrittenModel> WriteGgufTarget(const CommandCall& call, const ModelTarget&
 
 Result<WrittenModel> WriteFolderTarget(const CommandCall& call, const ModelTarget& target,
                                        const model::Source& source, DType type) {
-  WrittenModel written{.path = target.path, .bytes_before = WeightBytes(source)};
+  WrittenModel written{.path = target.path, .bytes_before = WeightBytes(source), .bytes_after = 0};
   RETORT_ASSIGN_OR_RETURN(const model::ConvertReport report,
                           model::WriteFolder(io::RealFileSystem(), target.path, source, type,
                                              ProgressOf(call, target.path)));

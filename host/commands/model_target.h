@@ -31,12 +31,11 @@ Result<std::optional<io::GgmlType>> TypeArg(const CommandCall& call, const char*
 Result<DType> FolderType(io::GgmlType type);
 io::GgmlType GgmlTypeOf(DType type);
 
-// "f16": also for the texts of JSON.
 struct WrittenModel {
-  std::string path;
+  std::string path = {};
   uint64_t bytes_before = 0, bytes_after = 0;  // of the weights' files
-  std::vector<std::string> warnings;
-  model::ExportReport report;  // by class and type
+  std::vector<std::string> warnings = {};
+  model::ExportReport report = {};  // by class and type
 };
 
 // All files of a model, or the .gguf.

@@ -10,8 +10,9 @@ in 98 of 100 positions (llama.cpp rounds activations there). gguf's own reader m
 
 llama.cpp has no place for some facts of the fixtures. They are changed in a copy, so that both
 sides run the same model; what is changed is printed:
-  mistral, phi3   no sliding window (llama.cpp runs both without)
+  mistral, mixtral, phi3   no sliding window (llama.cpp runs them without)
   gemma2, gemma3  query_pre_attn_scalar = head_dim
+  qwen*_moe       experts in every layer, with random weights of the same config
 SPDX-License-Identifier: Apache-2.0
 """
 import argparse
@@ -33,6 +34,7 @@ FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3
             "qwen2_moe", "qwen3_moe", "mixtral"]
 CHANGES = {
     "mistral": {"sliding_window": None},
+    "mixtral": {"sliding_window": None},
     "phi3": {"sliding_window": None},
     "gemma2": {"query_pre_attn_scalar": "head_dim"},
     "gemma3_text": {"query_pre_attn_scalar": "head_dim"},
@@ -56,9 +58,17 @@ def prepared(source, folder):
         value = config.get(value) if isinstance(value, str) else value
         if config.get(key) != value:
             changes[key] = value
+    if config.get("mlp_only_layers"):
+        changes["mlp_only_layers"] = []
     if not changes:
         return source, {}
     shutil.copytree(source, folder)
+    if "mlp_only_layers" in changes:
+        torch.manual_seed(0)
+        made = transformers.AutoConfig.from_pretrained(source, mlp_only_layers=[])
+        model = transformers.AutoModelForCausalLM.from_config(made, dtype=torch.float32)
+        model.save_pretrained(folder)
+        return folder, changes
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
     return folder, changes
 

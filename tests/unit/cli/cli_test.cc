@@ -152,6 +152,26 @@ TEST(CliHelp, EveryTextIsAsRecorded) {
   }
 }
 
+TEST(CliModel, DiffEndsInOneIfModelsDiffer) {
+  const std::string a = Fixture("qwen3");
+  const Ended equal = RunProgram({"model", "diff", a, a});
+  EXPECT_EQ(equal.code, 0) << equal.err;
+  const Ended other = RunProgram({"model", "diff", a, Fixture("qwen2"), "--quiet"});
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out, HasSubstr("only in A"));
+  EXPECT_THAT(other.err, HasSubstr("the models differ"));
+}
+
+TEST(CliModel, WrongRequestsAreUsageErrors) {
+  const std::string model = Fixture("qwen3");
+  ExpectUsageError({"model", "convert", model}, "needs SRC DST");
+  ExpectUsageError({"model", "convert", model, "m.gguf", "--type", "q3"}, "these can: f32, f16");
+  ExpectUsageError({"model", "quantize", model, "m.gguf"}, "needs --type");
+  ExpectUsageError({"model", "merge", model, "a"}, "needs BASE ADAPTER DST");
+  ExpectUsageError({"model", "diff", model, model, "--tolerance", "-1"}, "tolerance");
+  ExpectUsageError({"model", "quantise"}, "did you mean `model quantize`?");
+}
+
 TEST(CliHelp, WithoutWordsTheOverviewIsAnError) {
   const Ended ended = RunProgram({});
   EXPECT_EQ(ended.code, 2);

@@ -42,7 +42,7 @@ class ModelCommands : public HostTest {
   // The same with all numbers of its nodes, but for rope scaling, which both sides spell as they
   // do.
   std::string PrintOf(const std::string& model) {
-    const std::regex scaling("scaling \\{[^}]*\\}");
+    const std::regex scaling("scaling \\{[^}]*\\}|, balance [0-9.e-]+");
     std::string out;
     const Ran ran = MustRun("model.show", R"({"model": )" + Quote(model) + "}");
     for (const std::string& line : ran.lines) {
@@ -71,8 +71,8 @@ void ReplaceIn(const std::string& path, const std::string& from, const std::stri
   std::ofstream(path) << text.replace(at, from.size(), to);
 }
 
-constexpr const char* kFamilies[] = {"llama",  "mistral",     "qwen2", "qwen3",
-                                     "gemma2", "gemma3_text", "phi3",  "olmo2"};
+constexpr const char* kFamilies[] = {"llama",       "mistral", "qwen2", "qwen3",  "gemma2",
+                                     "gemma3_text", "phi3",    "olmo2", "mixtral"};
 
 TEST_F(ModelCommands, EveryFamilyGoesIntoAGgufAndBackBitByBit) {
   for (const std::string family : kFamilies) {
@@ -228,6 +228,8 @@ TEST_F(ModelCommands, WhatGgufHasNoPlaceForIsRefusedByName) {
           "its normalizer NFKC");
   refused("model.safetensors", "\"model.norm.weight\"", "\"model.nurm.weight\"",
           "\"model.norm.weight\" is missing");
+  // llama.cpp wants experts in every layer; the fixture has a dense one.
+  ExpectFailure("model.convert", Paths(Fixture("qwen2_moe"), to), "", "layers without experts");
 }
 
 TEST_F(ModelCommands, RotaryScalingComesBack) {
@@ -261,6 +263,39 @@ TEST_F(ModelCommands, RotaryScalingComesBack) {
       if (value.is_number()) EXPECT_EQ(scaling[key].DoubleOr(0), value.DoubleOr(-1)) << key;
     }
   }
+}
+
+// That the sum is the right one, tests/unit/model compares with peft's.
+TEST_F(ModelCommands, AMergedAdapterChangesItsModulesAlone) {
+  const auto merge = [&](const std::string& to, const std::string& more) {
+    return R"({"base": )" + Quote(Fixture("llama")) + R"(, "adapter": )" +
+           Quote(Fixture("adapters/llama_ranks")) + R"(, "target": )" + Quote(to) + more + "}";
+  };
+  const Ran ran = MustRun("model.merge", merge(Target("folder"), ""));
+  ASSERT_FALSE(ran.lines.empty());
+  EXPECT_THAT(ran.lines[0], HasSubstr("merged   14 weights"));
+  MustRun("model.merge", merge(Target("m.gguf"), R"(, "type": "f32")"));
+  EXPECT_THAT(MustRun("model.diff", Pair(Target("folder"), Target("m.gguf"))).lines,
+              Contains("differing    0"));
+  const Ran changed =
+      Run("model.diff", Pair(Fixture("llama"), Target("folder"), R"(, "json": true)"));
+  EXPECT_EQ(changed.outcome, RETORT_OUTCOME_FAILED);
+  const json::Document report = changed.Line(0);
+  const json::Value tensors = report.root()["tensors"];
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const bool module = tensors[i]["name"].StringOr("").find("_proj.") != std::string_view::npos;
+    EXPECT_EQ(tensors[i]["max"].DoubleOr(0) > 0, module) << tensors[i].Dump();
+  }
+  ExpectUsage("model.merge", merge(Target("folder"), ""), "is there already");
+  ExpectUsage("model.merge", merge(Target("q"), R"(, "type": "q8_0")"), "has no place");
+}
+
+TEST_F(ModelCommands, AnAdapterOfAnotherModelIsRefused) {
+  const std::string args = R"({"base": )" + Quote(Fixture("qwen3")) + R"(, "adapter": )" +
+                           Quote(Fixture("adapters/llama_ranks")) + R"(, "target": )" +
+                           Quote(Target("m")) + "}";
+  ExpectFailure("model.merge", args, "", "the adapter doesn't fit the model");
+  EXPECT_FALSE(fs::exists(Target("m")));
 }
 
 TEST_F(ModelCommands, LlamaCppsLimitsAreWarnedOf) {

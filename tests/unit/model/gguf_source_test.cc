@@ -129,6 +129,66 @@ TEST(GgufSource, RowsOfLlamaQueriesAreUnpermuted) {
   }
 }
 
+// One key/value head is a head like any other.
+TEST(GgufSource, RowsOfASingleKeyHeadAreUnpermutedToo) {
+  const io::TempFolder dir;
+  GgufBytes f = Keys();
+  Embedding(f).Floats("blk.0.attn_k.weight", {1, 4}, {0, 1, 2, 3});
+  std::vector<float> out(4);
+  ASSERT_TRUE(Open(dir, f)
+                  ->ReadRows("model.layers.0.self_attn.k_proj.weight", 0, 4,
+                             TensorView::Contiguous(out.data(), DType::kF32, {4, 1}))
+                  .ok());
+  EXPECT_THAT(out, ElementsAre(0, 2, 1, 3));
+}
+
+TEST(GgufSource, ExpertsAreTakenApart) {
+  const io::TempFolder dir;
+  GgufBytes f = Keys("qwen3moe");
+  f.U32("qwen3moe.expert_count", 2).U32("qwen3moe.expert_used_count", 1);
+  Embedding(f).Floats("blk.0.ffn_up_exps.weight", {2, 1, 2}, {1, 2, 3, 4});
+  const auto source = Open(dir, f);
+  EXPECT_EQ(source->config().root()["model_type"].StringOr(""), "qwen3_moe");
+  EXPECT_TRUE(source->config().root()["norm_topk_prob"].BoolOr(false));
+  std::vector<float> out(2);
+  ASSERT_TRUE(source
+                  ->ReadRows("model.layers.0.mlp.experts.1.up_proj.weight", 0, 1,
+                             TensorView::Contiguous(out.data(), DType::kF32, {1, 2}))
+                  .ok());
+  EXPECT_THAT(out, ElementsAre(3, 4));
+  EXPECT_EQ(source->Find("model.layers.0.mlp.experts.0.up_proj.weight")->bytes, 8u);
+}
+
+// Norms of gemma are 1 + weight in the file.
+TEST(GgufSource, NormsOfGemmaLoseTheirOne) {
+  const io::TempFolder dir;
+  GgufBytes f = Keys("gemma2");
+  Embedding(f).Floats("blk.0.attn_norm.weight", {4}, {1, 1.5f, 0, 3});
+  std::vector<float> out(4);
+  const auto source = Open(dir, f);
+  ASSERT_TRUE(source
+                  ->ReadRows("model.layers.0.input_layernorm.weight", 0, 4,
+                             TensorView::Contiguous(out.data(), DType::kF32, {4}))
+                  .ok());
+  EXPECT_THAT(out, ElementsAre(0, 0.5f, -1, 2));
+  const json::Value config = source->config().root();
+  EXPECT_EQ(config["layer_types"][0].StringOr(""), "sliding_attention");
+  EXPECT_EQ(config["attn_logit_softcapping"].DoubleOr(0), 50);  // llama.cpp's, where none is said
+  EXPECT_EQ(config["query_pre_attn_scalar"].IntOr(0), 4);
+}
+
+// llama.cpp needs a head of its own in olmo2: a tied model has its embedding twice.
+TEST(GgufSource, AHeadThatRepeatsTheEmbeddingIsTied) {
+  const io::TempFolder dir;
+  GgufBytes f = Keys("olmo2");
+  std::vector<float> values(20);
+  std::iota(values.begin(), values.end(), 0.0f);
+  Embedding(f).Floats("output.weight", {4, 5}, values);
+  const auto source = Open(dir, f);
+  EXPECT_TRUE(source->config().root()["tie_word_embeddings"].BoolOr(false));
+  EXPECT_EQ(source->Find("lm_head.weight"), nullptr);
+}
+
 TEST(GgufSource, NamesAreThoseOfAnHfFolder) {
   const io::TempFolder dir;
   GgufBytes f = Keys();
