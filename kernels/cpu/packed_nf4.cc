@@ -78,12 +78,18 @@ float Unit(float value) { return value < -1 ? -1 : value > 1 ? 1 : value; }
 
 void Nf4QuantizeBlock(const float* weights, uint8_t* block) noexcept {
   float absmax = 0;
-  for (int i = 0; i < kNf4Block; ++i) absmax = fmaxf(absmax, fabsf(weights[i]));
-  const float inverse = 1.0f / fmaxf(absmax, 1e-38f);
+  for (int i = 0; i < kNf4Block; ++i) {
+    absmax = fabsf(weights[i]) > absmax ? fabsf(weights[i]) : absmax;
+  }
+  const float inverse = 1.0f / (absmax > 1e-38f ? absmax : 1e-38f);
+  float scaled[kNf4Block];
+  for (int i = 0; i < kNf4Block; ++i) scaled[i] = Unit(weights[i] * inverse);
+  int codes[kNf4Block] = {};  // a code is the number of middles below: 15 comparisons of vectors
+  for (const float middle : kCodeMiddles) {
+    for (int i = 0; i < kNf4Block; ++i) codes[i] += scaled[i] > middle ? 1 : 0;
+  }
   for (int i = 0; i < kNf4Block / 2; ++i) {
-    const uint8_t even = Nearest(kCodeMiddles, Unit(weights[2 * i] * inverse));
-    const uint8_t odd = Nearest(kCodeMiddles, Unit(weights[2 * i + 1] * inverse));
-    block[i] = static_cast<uint8_t>(even << 4 | odd);
+    block[i] = static_cast<uint8_t>(codes[2 * i] << 4 | codes[2 * i + 1]);
   }
   memcpy(block + 32, &absmax, sizeof(absmax));
 }

@@ -21,11 +21,12 @@ float InverseOr0(float d) { return d != 0 ? 1.0f / d : 0.0f; }
 
 void Q8_0(const float* w, uint8_t* block) {
   float absmax = 0;
-  for (int i = 0; i < 32; ++i) absmax = fmaxf(absmax, fabsf(w[i]));
+  for (int i = 0; i < 32; ++i) absmax = fabsf(w[i]) > absmax ? fabsf(w[i]) : absmax;
   const float d = absmax / 127.0f, inverse = InverseOr0(d);
   StoreHalf(d, block);
-  for (int i = 0; i < 32; ++i) {
-    block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(roundf(w[i] * inverse)));
+  for (int i = 0; i < 32; ++i) {  // to nearest, halves away from 0: exact in f64
+    const double scaled = double{w[i] * inverse};
+    block[2 + i] = static_cast<uint8_t>(static_cast<int>(scaled + (scaled < 0 ? -0.5 : 0.5)));
   }
 }
 

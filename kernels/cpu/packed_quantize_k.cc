@@ -13,10 +13,25 @@
 namespace retort::kernels {
 namespace {
 
+// To the nearest integer of [low, high], both small: adding 1.5 * 2^23 leaves no fraction.
 float RoundClamped(float value, float low, float high) {
-  const float rounded = nearbyintf(value);
-  return rounded < low ? low : rounded > high ? high : rounded;
+  const float clamped = value < low ? low : value > high ? high : value;
+  return (clamped + 12582912.0f) - 12582912.0f;
 }
+
+// Four numbers at once: the fits below are sums over 16 or 32 weights.
+typedef float Four __attribute__((vector_size(16)));
+Four Load(const float* p) {
+  Four v;
+  memcpy(&v, p, sizeof(v));
+  return v;
+}
+Four RoundClamped(Four value, float low, float high) {
+  Four clamped = value < low ? Four{} + low : value;
+  clamped = clamped > high ? Four{} + high : clamped;
+  return (clamped + 12582912.0f) - 12582912.0f;
+}
+float Sum(Four v) { return (v[0] + v[1]) + (v[2] + v[3]); }
 
 // Importance of each of n weights.
 void Importance(const float* w, int n, float* importance) {
@@ -40,17 +55,18 @@ struct Affine {
 
 // The best scale and minimum for the codes that (w + minimum) * inverse rounds to.
 Affine FitAffine(const float* w, const float* importance, float inverse, float minimum) {
-  float q[32];
-  float sum_h = 0, sum_q = 0, sum_qq = 0, sum_w = 0, sum_wq = 0;
-  for (int i = 0; i < 32; ++i) {
-    q[i] = RoundClamped((w[i] + minimum) * inverse, 0, 15);
-    const float h = importance[i];
-    sum_h += h;
-    sum_q += h * q[i];
-    sum_qq += h * q[i] * q[i];
-    sum_w += h * w[i];
-    sum_wq += h * w[i] * q[i];
+  Four q[8], h_sum = {}, q_sum = {}, qq_sum = {}, w_sum = {}, wq_sum = {};
+  for (int i = 0; i < 8; ++i) {
+    const Four wi = Load(w + 4 * i), h = Load(importance + 4 * i);
+    q[i] = RoundClamped((wi + minimum) * inverse, 0, 15);
+    h_sum += h;
+    q_sum += h * q[i];
+    qq_sum += h * q[i] * q[i];
+    w_sum += h * wi;
+    wq_sum += h * wi * q[i];
   }
+  const float sum_h = Sum(h_sum), sum_q = Sum(q_sum), sum_qq = Sum(qq_sum);
+  const float sum_w = Sum(w_sum), sum_wq = Sum(wq_sum);
   Affine fit;
   const float determinant = sum_h * sum_qq - sum_q * sum_q;
   if (determinant > 0) {
@@ -61,11 +77,12 @@ Affine FitAffine(const float* w, const float* importance, float inverse, float m
     fit.minimum = 0;
     fit.scale = sum_qq > 0 ? sum_wq / sum_qq : 0;
   }
-  fit.error = 0;
-  for (int i = 0; i < 32; ++i) {
-    const float miss = fit.scale * q[i] - fit.minimum - w[i];
-    fit.error += importance[i] * miss * miss;
+  Four error = {};
+  for (int i = 0; i < 8; ++i) {
+    const Four miss = fit.scale * q[i] - fit.minimum - Load(w + 4 * i);
+    error += Load(importance + 4 * i) * miss * miss;
   }
+  fit.error = Sum(error);
   return fit;
 }
 
@@ -73,8 +90,8 @@ Affine BestAffine(const float* w) {
   float importance[32], low = 0, high = 0;  // the range holds 0, so that the minimum is >= 0
   Importance(w, 32, importance);
   for (int i = 0; i < 32; ++i) {
-    low = fminf(low, w[i]);
-    high = fmaxf(high, w[i]);
+    low = w[i] < low ? w[i] : low;
+    high = w[i] > high ? w[i] : high;
   }
   if (!(high > low)) return {.scale = 0, .minimum = 0, .error = 0};
   Affine best;
@@ -105,12 +122,14 @@ float BestScale(const float* w) {
   float best = 0, best_gain = -1;
   for (int step = -9; step <= 9; ++step) {  // the extreme weight becomes about -32
     const float inverse = -(32.0f + 0.1f * static_cast<float>(step)) / extreme;
-    float sum_wq = 0, sum_qq = 0;
-    for (int i = 0; i < 16; ++i) {
-      const float q = RoundClamped(w[i] * inverse, -32, 31);
-      sum_wq += importance[i] * w[i] * q;
-      sum_qq += importance[i] * q * q;
+    Four wq_sum = {}, qq_sum = {};
+    for (int i = 0; i < 16; i += 4) {
+      const Four wi = Load(w + i), h = Load(importance + i);
+      const Four q = RoundClamped(wi * inverse, -32, 31);
+      wq_sum += h * wi * q;
+      qq_sum += h * q * q;
     }
+    const float sum_wq = Sum(wq_sum), sum_qq = Sum(qq_sum);
     // The error of the fitted scale is a constant less this.
     const float gain = sum_qq > 0 ? sum_wq * sum_wq / sum_qq : 0;
     if (gain > best_gain) {
