@@ -84,67 +84,77 @@ static void Tiles(const float* x, int64_t rows, const float* strip, int64_t term
   }
 }
 
-// x[:, k .. k + terms) against a filled panel of `outputs` from output n on.
-static void MultiplyPanel(const PackedArgs& a, Panel* panel, int64_t k, int64_t terms, int64_t n,
-                          int64_t outputs, bool add, bool last) {
+// What a panel holds: terms [k, k + terms) of outputs [n, n + outputs).
+struct Part {
+  int64_t k, terms, n, outputs;
+};
+static Part PartAt(int64_t k, int64_t k_end, int64_t n, int64_t n_end) {
+  return {.k = k,
+          .terms = k_end - k < kDepth ? k_end - k : kDepth,
+          .n = n,
+          .outputs = n_end - n < kWidth ? n_end - n : kWidth};
+}
+
+// x[:, k .. k + terms) against a filled panel.
+static void MultiplyPanel(const PackedArgs& a, Panel* panel, const Part& part, bool add,
+                          bool last) {
   for (int64_t m = 0; m < a.m; m += kRowBlock) {
     const int64_t rows = a.m - m < kRowBlock ? a.m - m : kRowBlock;
     for (int64_t r = 0; r < rows; ++r) {
-      memcpy(panel->rows + r * kRowStride, a.x + (m + r) * a.x_stride + k,
-             static_cast<size_t>(terms) * sizeof(float));
+      memcpy(panel->rows + r * kRowStride, a.x + (m + r) * a.x_stride + part.k,
+             static_cast<size_t>(part.terms) * sizeof(float));
     }
-    for (int64_t s = 0; s < outputs; s += kStrip) {
-      const Sums to = {.y = a.y + m * a.y_stride + n + s,
+    for (int64_t s = 0; s < part.outputs; s += kStrip) {
+      const Sums to = {.y = a.y + m * a.y_stride + part.n + s,
                        .stride = a.y_stride,
-                       .outputs = outputs - s < kStrip ? outputs - s : kStrip,
-                       .bias = last && a.bias != nullptr ? a.bias + n + s : nullptr,
+                       .outputs = part.outputs - s < kStrip ? part.outputs - s : kStrip,
+                       .bias = last && a.bias != nullptr ? a.bias + part.n + s : nullptr,
                        .add = add};
-      Tiles(panel->rows, rows, panel->Strip(s), terms, to);
+      Tiles(panel->rows, rows, panel->Strip(s), part.terms, to);
     }
   }
 }
 
-static void ZeroLanes(float* out, int64_t terms) {
-  for (int64_t k = 0; k < terms; ++k) F16::Zero().Store(out + k * kStrip);
+// Terms are columns of w.
+static void FillOutputs(const PackedView& w, const Part& part, Panel* panel) {
+  const int64_t strips_end = (part.outputs + kStrip - 1) / kStrip * kStrip;
+  for (int64_t s = 0; s < strips_end; s += kGroup) {
+    float* const out = panel->Strip(s);
+    if (s < part.outputs) {
+      WidenLanes(w, part.n + s, part.k, part.k + part.terms, out, kStrip);
+      continue;
+    }
+    for (int64_t r = 0; r < part.terms; ++r) F16::Zero().Store(out + r * kStrip);
+  }
 }
 
 void PanelOutputs(const PackedArgs& a, int64_t begin, int64_t end) {
   Panel panel;
-  const int64_t terms_all = a.w.cols;
   for (int64_t n = begin; n < end; n += kWidth) {
-    const int64_t outputs = end - n < kWidth ? end - n : kWidth;
-    for (int64_t k = 0; k == 0 || k < terms_all; k += kDepth) {
-      const int64_t terms = terms_all - k < kDepth ? terms_all - k : kDepth;
-      for (int64_t s = 0; s < (outputs + kStrip - 1) / kStrip * kStrip; s += kGroup) {
-        if (s < outputs) {
-          WidenLanes(a.w, n + s, k, k + terms, panel.Strip(s), kStrip);
-        } else {
-          ZeroLanes(panel.Strip(s), terms);
-        }
-      }
-      MultiplyPanel(a, &panel, k, terms, n, outputs, k > 0, k + kDepth >= terms_all);
+    for (int64_t k = 0; k == 0 || k < a.w.cols; k += kDepth) {
+      const Part part = PartAt(k, a.w.cols, n, end);
+      FillOutputs(a.w, part, &panel);
+      MultiplyPanel(a, &panel, part, k > 0, k + kDepth >= a.w.cols);
     }
   }
 }
 
-// Terms are rows of w here: rows [k, k + terms), columns [n, n + outputs) into the panel.
-static void FillFromFloats(const PackedView& w, int64_t k, int64_t terms, int64_t n,
-                           int64_t outputs, Panel* panel) {
-  for (int64_t r = 0; r < terms; ++r) {
-    for (int64_t s = 0; s < outputs; s += kStrip) {
-      const int64_t columns = outputs - s < kStrip ? outputs - s : kStrip;
+// Terms are rows of w.
+static void FillFromFloats(const PackedView& w, const Part& part, Panel* panel) {
+  for (int64_t r = 0; r < part.terms; ++r) {
+    for (int64_t s = 0; s < part.outputs; s += kStrip) {
+      const int64_t columns = part.outputs - s < kStrip ? part.outputs - s : kStrip;
       float* const out = panel->Strip(s) + r * kStrip;
-      WidenFloats(w, k + r, n + s, n + s + columns, out);
+      WidenFloats(w, part.k + r, part.n + s, part.n + s + columns, out);
       for (int64_t c = columns; c < kStrip; ++c) out[c] = 0;
     }
   }
 }
-static void FillFromBlocks(const PackedView& w, int64_t k, int64_t terms, int64_t n,
-                           int64_t outputs, Panel* panel) {
+static void FillFromBlocks(const PackedView& w, const Part& part, Panel* panel) {
   alignas(64) float lanes[kWidth * kGroup];
-  for (int64_t r = 0; r < terms; r += kGroup) {  // lanes past the last row are not multiplied
-    WidenLanes(w, k + r, n, n + outputs, lanes, kGroup);
-    for (int64_t s = 0; s < outputs; s += kGroup) {
+  for (int64_t r = 0; r < part.terms; r += kGroup) {  // lanes past the last row meet no dy
+    WidenLanes(w, part.k + r, part.n, part.n + part.outputs, lanes, kGroup);
+    for (int64_t s = 0; s < part.outputs; s += kGroup) {
       Transpose16(lanes + s * kGroup, kGroup, panel->Strip(s) + r * kStrip, kStrip);
     }
   }
@@ -154,11 +164,10 @@ void PanelColumns(const PackedArgs& a, int64_t begin, int64_t end) {
   Panel panel;
   const auto fill = a.w.type <= RETORT_PACKED_BF16 ? FillFromFloats : FillFromBlocks;
   for (int64_t n = begin; n < end; n += kWidth) {
-    const int64_t outputs = end - n < kWidth ? end - n : kWidth;
     for (int64_t k = 0; k == 0 || k < a.w.rows; k += kDepth) {
-      const int64_t terms = a.w.rows - k < kDepth ? a.w.rows - k : kDepth;
-      fill(a.w, k, terms, n, outputs, &panel);
-      MultiplyPanel(a, &panel, k, terms, n, outputs, k > 0 || a.accumulate, false);
+      const Part part = PartAt(k, a.w.rows, n, end);
+      fill(a.w, part, &panel);
+      MultiplyPanel(a, &panel, part, k > 0 || a.accumulate, false);
     }
   }
 }
