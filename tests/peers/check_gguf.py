@@ -92,7 +92,9 @@ def reference(folder, n_tokens):
 def agreements(path, runs, ends):
     """Positions at which llama.cpp's best token is the reference's, of how many; and whether the
     prompts have the reference's ids."""
-    llama = llama_cpp.Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1)
+    # Keys and values in f32 too: by default llama.cpp caches them in f16.
+    llama = llama_cpp.Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1,
+                            type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
     same, total, ids_equal = 0, 0, True
     for prompt, ids, tokens in runs:
         mine = llama.tokenize(prompt.encode(), add_bos=True, special=True)
@@ -139,6 +141,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=32)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
     sources = [FIXTURES / name for name in FAMILIES if (FIXTURES / name).is_dir()] + args.models
     results = []
     for source in sources:

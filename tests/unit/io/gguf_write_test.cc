@@ -103,7 +103,7 @@ TEST(GgufWrite, ShapesAndSizesAreCheckedBeforeAByteIsWritten) {
   ExpectRefused({{"a", {1, 1, 1, 1, 1}}}, "5 dimensions; GGUF allows 4");
   ExpectRefused({{"a", {-1}}}, "negative");
   ExpectRefused({{"a", {INT64_MAX, 2}}}, "overflows");
-  ExpectRefused({{"a", {INT64_MAX / 2}}}, "its size overflows");
+  ExpectRefused({{"a", {INT64_MAX}}}, "its size overflows");
   ExpectRefused({{"a", {int64_t{1} << 61}}, {"b", {int64_t{1} << 61}}, {"c", {int64_t{1} << 61}}},
                 "overflow");
   ExpectRefused({{"a", {2, 33}, GgmlType::kQ8_0}}, "rows of 33 are not whole blocks of 32 (Q8_0)");
