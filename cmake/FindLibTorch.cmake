@@ -1,5 +1,6 @@
-# LibTorch from the torch wheel in the project's own venv: imported targets retort::c10 and
-# retort::torch_cpu. The wheel's TorchConfig.cmake is not used: it demands a CUDA toolkit.
+# LibTorch from the torch wheel in the project's own venv: imported targets retort::c10,
+# retort::torch_cpu and retort::libtorch. The wheel's TorchConfig.cmake is not used: it demands a
+# CUDA toolkit.
 # RETORT_VENV names the venv (set by `make setup` through the environment or -DRETORT_VENV=).
 # SPDX-License-Identifier: Apache-2.0
 set(RETORT_VENV "$ENV{RETORT_VENV}" CACHE PATH "venv that holds the torch wheel")
@@ -37,4 +38,15 @@ if(LibTorch_FOUND AND NOT TARGET retort::torch_cpu)
     set_property(TARGET retort::torch_cpu APPEND PROPERTY INTERFACE_LINK_OPTIONS
       "-Wl,-rpath-link,${dir}" "-Wl,--disable-new-dtags,-rpath,${dir}")
   endforeach()
+  # For code that opens it at need (core/ops/blas.cc): headers and run path, but no link. Linked
+  # as needed it would count as needed for symbols of libstdc++ that it exports.
+  add_library(retort::libtorch INTERFACE IMPORTED)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    foreach(property INCLUDE_DIRECTORIES COMPILE_DEFINITIONS LINK_OPTIONS)
+      get_target_property(_value retort::torch_cpu INTERFACE_${property})
+      set_property(TARGET retort::libtorch PROPERTY INTERFACE_${property} "${_value}")
+    endforeach()
+  else()
+    set_property(TARGET retort::libtorch PROPERTY INTERFACE_LINK_LIBRARIES retort::torch_cpu)
+  endif()
 endif()

@@ -1,6 +1,7 @@
 // libretort_engine's factory: the concrete Engine and Model behind core/engine/engine.h. The one
 // exported symbol is retort_engine_create.
 // SPDX-License-Identifier: Apache-2.0
+#include <future>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include "core/generate/generator.h"
 #include "core/model/params.h"
 #include "core/model/peft.h"
+#include "core/ops/blas.h"
 #include "core/train/trainer.h"
 #include "retort/kernels/level.h"
 
@@ -108,12 +110,14 @@ class EngineImpl final : public Engine {
                                       const LoadOptions& options) override {
     return Guarded("loading " + source.path(), [&]() -> Result<std::unique_ptr<Model>> {
       const ThreadScope threads(n_threads_);
+      std::future<void> blas = OpenBlasBeside(options);
       model::FollowStacks(source, graph);
       const model::StoragePlan plan = PlanFor(graph, options, &source);
       RETORT_ASSIGN_OR_RETURN(model::ParamStore store,
                               model::ParamStore::Allocate(graph, plan.dtypes));
       RETORT_RETURN_IF_ERROR(model::LoadParams(source, graph, store, n_threads_));
       RETORT_RETURN_IF_ERROR(FillAdapters(graph, options, store.views()));
+      if (blas.valid()) blas.get();
       return Wrap(std::move(graph), std::move(store), plan);
     });
   }
@@ -130,6 +134,12 @@ class EngineImpl final : public Engine {
   }
 
  private:
+  // Training multiplies many rows of floats for certain: LibTorch opens while weights are read.
+  static std::future<void> OpenBlasBeside(const LoadOptions& options) {
+    if (!options.for_training) return {};
+    return std::async(std::launch::async, [] { ops::OpenBlas(); });
+  }
+
   static model::StoragePlan PlanFor(const graph::Graph& graph, const LoadOptions& options,
                                     const model::Source* source) {
     return model::PlanStorage(
