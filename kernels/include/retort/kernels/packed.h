@@ -8,7 +8,7 @@
 // of block types always go the latter way, so that x is never rounded (training through frozen
 // weights).
 // A call uses up to 512 KiB of stack in each thread.
-// Block formats: GGUF's (docs/formats.md), and NF4 with double quantisation (QLoRA, arXiv
+// Block formats: GGUF's, and NF4 with double quantisation (QLoRA, arXiv
 // 2305.14314, as bitsandbytes stores it: 64 weights per absmax, absmax in 8 bits per 256).
 // SPDX-License-Identifier: Apache-2.0
 #ifndef RETORT_KERNELS_PACKED_H_
@@ -69,8 +69,9 @@ void retort_quantize(int type, const float* weights, int64_t n,
                      void* blocks) RETORT_KERNELS_NOEXCEPT;
 
 // y[m,o] = sum_i x[m,i] * w[o,i] (+ bias[o], if not NULL). Any m. Batch-invariant as
-// retort_skinny_gemm_f32: block types that round x whatever m is, the others up to 16 rows.
-// y overlaps no input. Strides 0: contiguous.
+// retort_skinny_gemm_f32: block types and NF4 whatever m is, float types up to 16 rows.
+// A NaN or infinity in a row of x makes that row of y not finite. y overlaps no input.
+// Strides 0: contiguous.
 void retort_packed_gemm_f32(const retort_packed_matrix* w, const float* x, int64_t m,
                             int64_t x_stride, const float* bias, float* y, int64_t y_stride,
                             int n_threads) RETORT_KERNELS_NOEXCEPT;
