@@ -133,20 +133,25 @@ struct TrainerOptions {
   std::vector<std::string> no_decay;  // lower-case regexes; empty: transformers' default list
   double max_grad_norm = 1.0;         // 0: no clipping
   int64_t head_rows = 0;              // rows of a head chunk; 0: chosen from shape
-  int32_t recompute = 0;              // level 0: keep all; -1: the least that fits memory_limit
-  int64_t memory_limit = 0;           // bytes, of the whole process; 0: what the system allows
-  int32_t adapter = -1;               // trained alone, the base frozen; -1: the base is trained
-  uint64_t key_hi = 0, key_lo = 0;    // (seed, stage)
+  // What backward computes again instead of finding it kept. 0: nothing, 1: norms' outputs and
+  // (gated) activations, 2: all inside a block; -1: the least that fits memory_limit. Gradients
+  // are the same bits at every level.
+  int32_t recompute = 0;
+  int64_t memory_limit = 0;         // bytes, of the whole process; 0: what the system allows
+  int64_t micro_batch_tokens = 0;   // the most that come at once, for level -1; 0: 2048
+  int32_t adapter = -1;             // trained alone, the base frozen; -1: the base is trained
+  uint64_t key_hi = 0, key_lo = 0;  // (seed, stage)
 };
 struct StepMetric {
-  std::string name;  // "loss", or an aux name of a loss plugin ("sft/entropy")
+  std::string_view name;  // of a loss, or an aux of a loss plugin ("sft/entropy"); the trainer's
   double value = 0;
 };
 struct StepResult {
   double loss = 0;       // weighted sum of the chain
   double grad_norm = 0;  // before clipping
   int64_t tokens = 0, label_tokens = 0;
-  std::vector<StepMetric> metrics;  // each loss by its name, each aux
+  // Each loss by its name, each aux. The trainer's memory: until its next step or evaluation.
+  std::span<const StepMetric> metrics;
 };
 // A named view of optimizer state, for checkpoints: "<param>.<state>".
 struct StateTensor {
@@ -167,6 +172,8 @@ class Trainer {
   virtual std::vector<StateTensor> State() = 0;
   virtual Result<std::string> SaveScalars() = 0;  // the optimizer plugin's own bytes
   virtual Status LoadScalars(std::string_view bytes) = 0;
+  // The recompute level in use.
+  virtual int32_t recompute() const = 0;
   // Gradients of the last window in checkpoint-free param order; kept for tests and tools.
   virtual std::vector<StateTensor> Gradients() = 0;
 };

@@ -17,7 +17,7 @@ struct MemoryEstimate {
   int64_t weights = 0;  // of the model, as stored
   int64_t teacher = 0;  // weights of a teacher, and what its forward pass takes
   int64_t gradients = 0, optimizer = 0;
-  int64_t activations = 0;  // the pass's arena
+  int64_t activations = 0;  // the pass's arena, and what its ops work in
   int64_t head = 0;         // logits and their gradient, chunk by chunk
   int64_t cache = 0;        // keys and values while decoding
   int64_t process = 0;      // libraries, thread stacks, tokenizer, host
@@ -37,6 +37,8 @@ struct TrainMemory {
   int32_t adapter = -1;                 // trained alone; -1: the base
   int64_t state_bytes_per_element = 8;  // of optimizer states; AdamW: two f32
   int64_t n_losses = 1;
+  int64_t longest = 0;  // tokens of the longest document; 0: as many as the micro-batch has
+  int32_t n_threads = 1;
   std::span<const DType> dtypes = {};
   const graph::Graph* teacher = nullptr;
   std::span<const DType> teacher_dtypes = {};
@@ -48,15 +50,12 @@ struct DecodeMemory {
   int64_t context = 0;        // tokens of each at the end
   int64_t pass_tokens = 512;  // of the largest prefill pass
   DType kv_dtype = DType::kF32;
+  int64_t kv_memory = 0;  // GenerateOptions.kv_memory
   std::span<const DType> dtypes = {};
 };
 MemoryEstimate EstimateDecoding(const graph::Graph& graph, const DecodeMemory& work);
 
-// What a process may use: the smallest of its control group's limit and the machine's memory
-// (MemTotal); 0: unknown.
-int64_t MemoryAllowed();
-
-// The least level that fits `limit` bytes (0: MemoryAllowed), else 2. From shapes alone.
+// The least recompute level whose estimate fits `limit` bytes (0: retort::MemoryAllowed), else 2.
 int32_t ChooseRecompute(const graph::Graph& graph, TrainMemory work, int64_t limit);
 
 }  // namespace retort::engine

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/features.h"
 #include "core/base/tensor.h"
 #include "core/engine/arena.h"
 #include "core/engine/custom_ops.h"
@@ -126,6 +127,7 @@ class Pass {
   Plan plan_;
   Arena arena_;
   ops::Workspace workspace_;
+  const bool fuse_norms_ = !IsDisabled("addnorm");
   CustomOps custom_ops_;
   ops::MoeOrder moe_order_;  // of the node at hand
   MoeTallies moe_tallies_;

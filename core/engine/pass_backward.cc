@@ -57,9 +57,14 @@ void Pass::BackwardNorm(const Node& node, const NodePlan& plan, Gradients& grads
   const TensorView x = View(plan.in[0].value);
   const TensorView none{.dtype = dtype()};
   const TensorView dw = grads.Wanted(node.params[0]) ? grads.ForAdding(node.params[0]) : none;
-  ops::AddNormBackward(NormOf(node, x.cols()), View(plan.d_out), x, ParamAt(node, 0),
-                       View(plan.saved), View(plan.in[0].grad),
-                       plan.in[0].delivery == Delivery::kAccumulate, dw, workspace_, n_threads_);
+  const TensorView dy = View(plan.d_out), dx = View(plan.in[0].grad);
+  const bool add = plan.in[0].delivery == Delivery::kAccumulate;
+  const ops::NormSpec spec = NormOf(node, x.cols());
+  if (fuse_norms_) {
+    return ops::AddNormBackward(spec, dy, x, ParamAt(node, 0), View(plan.saved), dx, add, dw,
+                                workspace_, n_threads_);
+  }
+  ops::NormBackward(spec, dy, x, ParamAt(node, 0), View(plan.saved), dx, add, dw, n_threads_);
 }
 
 void Pass::BackwardLayerNorm(const Node& node, const NodePlan& plan, Gradients& grads) {

@@ -88,6 +88,9 @@ Result<std::unique_ptr<TokenLosses>> TokenLosses::Make(const graph::Graph& graph
     if (entry.spec == nullptr) return Internal(Named(entry.loss) + ": spec gave nothing");
     RETORT_RETURN_IF_ERROR(CheckSpec(entry, made->dtype_));
     entry.aux_sums.resize(entry.spec->n_aux);
+    for (uint32_t a = 0; a < entry.spec->n_aux; ++a) {
+      entry.aux_names.push_back(entry.loss.name + "/" + entry.spec->aux_names[a]);
+    }
     made->n_aux_ = std::max(made->n_aux_, entry.spec->n_aux);
     made->calls_.emplace_back(Named(entry.loss));
     made->entries_.push_back(std::move(entry));
@@ -266,20 +269,28 @@ double TokenLosses::loss() const {
   return sum;
 }
 
-std::vector<StepMetric> TokenLosses::Metrics() const {
-  std::vector<StepMetric> metrics;
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    const Entry& entry = entries_[i];
-    metrics.push_back({entry.loss.name, entry.sum});
-    for (size_t a = 0; a < entry.aux_sums.size() && entry.aux_weight != 0; ++a) {
-      metrics.push_back(
-          {entry.loss.name + "/" + entry.spec->aux_names[a], entry.aux_sums[a] / entry.aux_weight});
-    }
-    for (const PluginCall::Metric& metric : calls_[i].metrics()) {
-      metrics.push_back({entry.loss.name + "/" + std::string(metric.name), metric.mean()});
+std::string_view TokenLosses::NameOf(const Entry& entry, std::string_view metric) {
+  const std::string& loss = entry.loss.name;
+  for (const std::string& name : metric_names_) {
+    if (name.size() == loss.size() + 1 + metric.size() && name.compare(0, loss.size(), loss) == 0 &&
+        name.compare(loss.size() + 1, metric.size(), metric) == 0) {
+      return name;
     }
   }
-  return metrics;
+  return metric_names_.emplace_back(loss + "/" + std::string(metric));
+}
+
+void TokenLosses::AppendMetrics(std::vector<StepMetric>* metrics) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    metrics->push_back({entry.loss.name, entry.sum});
+    for (size_t a = 0; a < entry.aux_sums.size() && entry.aux_weight != 0; ++a) {
+      metrics->push_back({entry.aux_names[a], entry.aux_sums[a] / entry.aux_weight});
+    }
+    for (const PluginCall::Metric& metric : calls_[i].metrics()) {
+      metrics->push_back({NameOf(entry, metric.name), metric.mean()});
+    }
+  }
 }
 
 }  // namespace retort::engine

@@ -48,7 +48,8 @@ class TokenLosses {
   Status Run(const HeadLossInputs& inputs, const PluginCallSettings& settings);
   // Of the window so far: sum of the chain by entry weights, and "loss name" / "name/aux" means.
   double loss() const;
-  std::vector<StepMetric> Metrics() const;
+  // Names live as long as the object; nothing is allocated once all have been seen.
+  void AppendMetrics(std::vector<StepMetric>* metrics);
 
   int64_t arena_growths() const { return arena_.growths(); }
 
@@ -58,12 +59,14 @@ class TokenLosses {
     const retort_loss_spec* spec = nullptr;
     double sum = 0;                // of loss * row weight / n_labels
     std::vector<double> aux_sums;  // weighted like it
+    std::vector<std::string> aux_names = {};
     double aux_weight = 0;
   };
   struct Chunk;  // views of one chunk's buffers
 
   TokenLosses(const graph::Graph& graph, std::span<const TensorView> params, int64_t head_rows,
               int n_threads);
+  std::string_view NameOf(const Entry& entry, std::string_view metric);
   static Status CheckSpec(const Entry& entry, DType dtype);
   Status CollectRows(const MicroBatch& batch);
   Chunk Layout(int64_t rows);
@@ -85,7 +88,8 @@ class TokenLosses {
   std::deque<PluginCall> calls_;  // one per entry
   uint32_t n_aux_ = 0;            // the most of any entry
   Arena arena_;
-  std::vector<int32_t> rows_;  // of the batch that are scored
+  std::deque<std::string> metric_names_;  // "loss/metric", of metrics that plugins gave
+  std::vector<int32_t> rows_;             // of the batch that are scored
   std::vector<int32_t> sequence_of_;
 };
 

@@ -11,6 +11,7 @@
 #include "core/base/checked.h"
 #include "core/base/rng.h"
 #include "core/base/threads.h"
+#include "core/graph/merge.h"
 #include "core/model/init.h"
 #include "core/model/packed.h"
 #include "core/model/row_writer.h"
@@ -33,11 +34,12 @@ Result<ParamStore> ParamStore::Allocate(const graph::Graph& graph, std::span<con
     return Internal("the types of weights are those of another graph");
   }
   const auto type_of = [&](size_t i) { return dtypes.empty() ? DType::kF32 : dtypes[i]; };
-  std::vector<int64_t> offsets;
+  std::vector<int64_t> offsets(graph.params.size());
   int64_t total = 0;
-  for (size_t i = 0; i < graph.params.size(); ++i) {
+  for (int32_t index : graph::ParamOrder(graph)) {  // so that some lie side by side
+    const auto i = static_cast<size_t>(index);
     const graph::Param& param = graph.params[i];
-    offsets.push_back(total);
+    offsets[i] = total;
     int64_t n = 0, widest = 0;  // no type takes more than f32 and the padding of few rows
     const bool fits = CheckedNumel(param.shape, &n) && CheckedMul(n, kWidest, &widest) &&
                       CheckedAdd(widest, total, &widest);

@@ -2,13 +2,16 @@
 #include "core/train/trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 #include <utility>
 
+#include "core/base/features.h"
 #include "core/base/rng.h"
 #include "core/engine/edge.h"
 #include "core/engine/gradients.h"
+#include "core/engine/memory.h"
 #include "core/engine/pass.h"
 #include "core/engine/token_losses.h"
 #include "core/train/optimizer_state.h"
@@ -45,9 +48,12 @@ Status CheckTrained(const engine::TrainerOptions& options, const graph::Graph& g
 }
 
 Status CheckOptions(const engine::TrainerOptions& options) {
-  if (options.recompute != 0) {
-    return Unimplemented("recompute level " + std::to_string(options.recompute) +
-                         " is not available yet; use 0 and fewer tokens per micro-batch");
+  if (options.recompute < -1 || options.recompute > engine::kRecomputeMost) {
+    return InvalidArgument("recompute is " + std::to_string(options.recompute) +
+                           "; levels are 0, 1 and 2 (-1: the least that fits the memory)");
+  }
+  if (options.memory_limit < 0 || options.micro_batch_tokens < 0) {
+    return InvalidArgument("memory_limit and micro_batch_tokens must be at least 0");
   }
   if (!(options.max_grad_norm >= 0)) {
     return InvalidArgument("max_grad_norm must be at least 0 (0: no clipping)");
@@ -80,12 +86,11 @@ bool IsSet(const Cancel* cancel) {
 
 class TrainerImpl final : public engine::Trainer {
  public:
-  TrainerImpl(const graph::Graph& graph, std::span<const TensorView> params,
-              const engine::TrainerOptions& options, int n_threads)
+  TrainerImpl(const graph::Graph& graph, const engine::TrainerOptions& options, int n_threads)
       : graph_(graph),
         options_(options),
         n_threads_(n_threads),
-        pass_(graph, params, engine::Mode::kTraining, n_threads, options.adapter),
+        norms_in_one_pass_(!IsDisabled("multitensor")),
         grads_(graph, DType::kF32, options.adapter) {}
 
   Status Init(std::span<const TensorView> params) {
@@ -95,6 +100,16 @@ class TrainerImpl final : public engine::Trainer {
                             AssignGroups(graph_, options_.no_decay));
     RETORT_ASSIGN_OR_RETURN(
         optimizer_, OptimizerState::Make(options_.optimizer, graph_, params, grads_, groups));
+    recompute_ = options_.recompute >= 0 ? options_.recompute : ChooseLevel(params);
+    pass_ = std::make_unique<engine::Pass>(graph_, params, engine::Mode::kTraining, n_threads_,
+                                           options_.adapter, recompute_);
+    for (size_t p = 0; p < graph_.params.size(); ++p) {
+      const TensorView& grad = grads_.view(static_cast<int32_t>(p));
+      if (!grads_.Wanted(static_cast<int32_t>(p))) continue;
+      gradients_.push_back({.x = grad.as<float>(), .n = grad.numel()});
+      trained_.push_back(static_cast<int32_t>(p));
+    }
+    squares_.resize(gradients_.size());
     return OkStatus();
   }
 
@@ -115,7 +130,7 @@ class TrainerImpl final : public engine::Trainer {
       router_ = {};
       for (const MicroBatch& batch : window) {
         const TensorView hidden =
-            pass_.Forward(RowsOf(batch, OpSettings(-1, &batch - window.data(), nullptr)), nullptr);
+            pass_->Forward(RowsOf(batch, OpSettings(-1, &batch - window.data(), nullptr)), nullptr);
         RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
                                              .hidden_TD = hidden,
                                              .n_labels = static_cast<double>(result.label_tokens)},
@@ -127,6 +142,7 @@ class TrainerImpl final : public engine::Trainer {
     });
   }
 
+  int32_t recompute() const override { return recompute_; }
   std::vector<engine::StateTensor> State() override { return optimizer_->Views(); }
   Result<std::string> SaveScalars() override { return optimizer_->SaveScalars(); }
   Status LoadScalars(std::string_view bytes) override { return optimizer_->LoadScalars(bytes); }
@@ -141,6 +157,30 @@ class TrainerImpl final : public engine::Trainer {
   }
 
  private:
+  int32_t ChooseLevel(std::span<const TensorView> params) const {
+    constexpr int64_t kUsualTokens = 2048;
+    std::vector<DType> dtypes;
+    int64_t trained = 0;
+    for (size_t p = 0; p < params.size(); ++p) {
+      dtypes.push_back(params[p].dtype);
+      if (grads_.Wanted(static_cast<int32_t>(p))) trained += params[p].numel();
+    }
+    int64_t states = 0;
+    for (const engine::StateTensor& state : optimizer_->Views()) states += state.view.bytes();
+    const int64_t tokens =
+        options_.micro_batch_tokens > 0 ? options_.micro_batch_tokens : kUsualTokens;
+    return engine::ChooseRecompute(
+        graph_,
+        {.tokens = tokens,
+         .head_rows = options_.head_rows,
+         .adapter = options_.adapter,
+         .state_bytes_per_element = trained > 0 ? states / trained : 0,
+         .n_losses = static_cast<int64_t>(options_.losses.size()),
+         .n_threads = n_threads_,
+         .dtypes = dtypes},
+        options_.memory_limit);
+  }
+
   Result<StepResult> DoStep(std::span<const MicroBatch> window, double learning_rate, int64_t step,
                             const Cancel* cancel) {
     RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
@@ -172,7 +212,8 @@ class TrainerImpl final : public engine::Trainer {
       result.label_tokens += engine::CountLabels(window[i]);
     }
     // Nothing to learn: the reason why loss and gradient are 0, and why no update was made.
-    if (result.label_tokens == 0) result.metrics.push_back({"no_labels", 1});
+    static constexpr std::array<engine::StepMetric, 1> kNoLabels = {{{"no_labels", 1}}};
+    if (result.label_tokens == 0) result.metrics = kNoLabels;
     return result;
   }
 
@@ -186,8 +227,8 @@ class TrainerImpl final : public engine::Trainer {
       if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
       if (engine::CountLabels(batch) == 0) continue;
       const TensorView hidden =
-          pass_.Forward(RowsOf(batch, OpSettings(step, &batch - window.data(), cancel)), nullptr);
-      const TensorView d_hidden = pass_.HiddenGradient();
+          pass_->Forward(RowsOf(batch, OpSettings(step, &batch - window.data(), cancel)), nullptr);
+      const TensorView d_hidden = pass_->HiddenGradient();
       RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
                                            .hidden_TD = hidden,
                                            .n_labels = static_cast<double>(n_labels),
@@ -195,24 +236,26 @@ class TrainerImpl final : public engine::Trainer {
                                            .grads = &grads_},
                                           Settings(step, cancel)));
       AddRouterLoss(ShareOf(batch, n_tokens));
-      pass_.Backward(grads_, ShareOf(batch, n_tokens));
+      pass_->Backward(grads_, ShareOf(batch, n_tokens));
     }
     grads_.Finish();
     if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
     return OkStatus();
   }
 
-  void FillLosses(StepResult& result) const {
+  void FillLosses(StepResult& result) {
     result.loss = losses_->loss() + router_.weighted;
-    result.metrics = losses_->Metrics();
-    if (pass_.has_routers()) result.metrics.push_back({"aux_loss", router_.value});
+    metrics_.clear();
+    losses_->AppendMetrics(&metrics_);
+    if (pass_->has_routers()) metrics_.push_back({"aux_loss", router_.value});
+    result.metrics = metrics_;
   }
 
   // The load-balancing loss of a window is the mean over its micro-batches, by tokens: one
   // micro-batch gives transformers' number, and accumulation doesn't change the scale.
   void AddRouterLoss(double share) {
-    if (!pass_.has_routers()) return;
-    const engine::RouterLoss loss = pass_.MeasureRouters();
+    if (!pass_->has_routers()) return;
+    const engine::RouterLoss loss = pass_->MeasureRouters();
     router_.value += share * loss.value;
     router_.weighted += share * loss.weighted;
   }
@@ -227,25 +270,26 @@ class TrainerImpl final : public engine::Trainer {
     return tokens;
   }
 
-  double SumSquares(int32_t param) const {
-    const TensorView& grad = grads_.view(param);
-    return retort_sum_squares_f32(grad.as<float>(), grad.numel(), n_threads_);
-  }
-
-  double GradientNorm() const {
-    double sum = 0;
-    for (int32_t p = 0; p < static_cast<int32_t>(graph_.params.size()); ++p) {
-      if (grads_.Wanted(p)) sum += SumSquares(p);
+  double GradientNorm() {
+    if (norms_in_one_pass_) {
+      retort_sum_squares_list_f32(gradients_.data(), static_cast<int64_t>(gradients_.size()),
+                                  squares_.data(), n_threads_);
+    } else {
+      for (size_t i = 0; i < gradients_.size(); ++i) {
+        squares_[i] = retort_sum_squares_f32(gradients_[i].x, gradients_[i].n, n_threads_);
+      }
     }
+    double sum = 0;
+    for (double squares : squares_) sum += squares;
     return std::sqrt(sum);
   }
 
-  // " (first in the gradient of ...)", or "".
+  // " (first in the gradient of ...)", or "". After GradientNorm.
   std::string FirstNonFinite() const {
-    for (int32_t p = 0; p < static_cast<int32_t>(graph_.params.size()); ++p) {
-      if (grads_.Wanted(p) && !std::isfinite(SumSquares(p))) {
-        return " (first in the gradient of " + graph_.params[static_cast<size_t>(p)].name + ")";
-      }
+    for (size_t i = 0; i < squares_.size(); ++i) {
+      if (std::isfinite(squares_[i])) continue;
+      return " (first in the gradient of " + graph_.params[static_cast<size_t>(trained_[i])].name +
+             ")";
     }
     return "";
   }
@@ -271,8 +315,14 @@ class TrainerImpl final : public engine::Trainer {
   const graph::Graph& graph_;
   const engine::TrainerOptions options_;
   const int n_threads_;
-  engine::Pass pass_;
+  const bool norms_in_one_pass_;
+  int32_t recompute_ = 0;
+  std::unique_ptr<engine::Pass> pass_;
   engine::Gradients grads_;
+  std::vector<retort_tensor_f32> gradients_;  // of what is trained, in order
+  std::vector<int32_t> trained_;
+  std::vector<double> squares_;  // of each gradient
+  std::vector<engine::StepMetric> metrics_;
   engine::RouterLoss router_;  // of the window so far
   std::unique_ptr<engine::TokenLosses> losses_;
   std::unique_ptr<OptimizerState> optimizer_;
@@ -287,7 +337,7 @@ Result<std::unique_ptr<engine::Trainer>> MakeTrainer(const graph::Graph& graph,
   return engine::Guarded("preparing training", [&]() -> Result<std::unique_ptr<engine::Trainer>> {
     RETORT_RETURN_IF_ERROR(CheckOptions(options));
     RETORT_RETURN_IF_ERROR(CheckTrained(options, graph, params));
-    auto trainer = std::make_unique<TrainerImpl>(graph, params, options, n_threads);
+    auto trainer = std::make_unique<TrainerImpl>(graph, options, n_threads);
     RETORT_RETURN_IF_ERROR(trainer->Init(params));
     return std::unique_ptr<engine::Trainer>(std::move(trainer));
   });

@@ -84,9 +84,13 @@ void SumSquaresList(const Tensor* tensors, int64_t n_tensors, double* sums,
     int64_t elements = 0;
     for (int64_t i = 0; i < count; ++i) elements += tensors[first + i].n;
     const int64_t tasks = count * (kSegments / kPart);
-#pragma omp parallel for schedule(dynamic) \
-    num_threads(n_threads) if (n_threads > 1 && elements >= kSerialElements)
-    for (int64_t task = 0; task < tasks; ++task) run(task);
+    // Apart, since a region of one thread allocates its team anew each time.
+    if (n_threads <= 1 || elements < kSerialElements) {
+      for (int64_t task = 0; task < tasks; ++task) run(task);
+    } else {
+#pragma omp parallel for schedule(dynamic) num_threads(n_threads)
+      for (int64_t task = 0; task < tasks; ++task) run(task);
+    }
     for (int64_t i = 0; i < count; ++i) sums[first + i] = Total(partial[i]);
   }
 }

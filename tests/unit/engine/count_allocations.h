@@ -1,4 +1,4 @@
-// Counts the program's C++ allocations (LibTorch's and ours alike) between two points.
+// Counts the program's allocations, of whatever library and language, between two points.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

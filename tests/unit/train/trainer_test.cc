@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/engine/memory.h"
 #include "core/engine/pass.h"
 #include "core/train/param_groups.h"
 #include "tests/unit/engine/count_allocations.h"
@@ -250,18 +251,83 @@ TEST_F(TrainerTest, AFrozenParamHasNoGradientAndNoState) {
   for (const auto& grad : (*trainer)->Gradients()) EXPECT_NE(grad.name, "embed.weight");
 }
 
-TEST_F(TrainerTest, SteadyStateAllocationsDoNotGrow) {
-  auto trainer = Make(Options());
+// Of micro-batches of several sizes, each seen before; at every recompute level.
+TEST_F(TrainerTest, TheSteadyStateAllocatesNothing) {
+  for (int32_t level = 0; level <= engine::kRecomputeMost; ++level) {
+    engine::TrainerOptions options = Options();
+    options.recompute = level;
+    auto trainer = Make(options);
+    const std::vector<MicroBatch> window = {Documents({20, 9}, spec_.vocab),
+                                            Documents({30}, spec_.vocab, 5)};
+    for (int64_t step = 0; step < 6; ++step) {
+      engine::test::StartCounting();
+      const bool ok = trainer->Step(window, 0.01, step, nullptr).ok();
+      const int64_t allocations = engine::test::StopCounting();
+      EXPECT_TRUE(ok);
+      if (step >= 2) {
+        EXPECT_EQ(allocations, 0) << "step " << step << ", level " << level;
+      }
+    }
+  }
+}
+
+TEST_F(TrainerTest, StepsAreTheSameBitsAtEveryRecomputeLevel) {
   const std::vector<MicroBatch> window = {Documents({20, 9}, spec_.vocab),
                                           Documents({30}, spec_.vocab, 5)};
-  const auto allocations = [&](int64_t step) {
-    engine::test::StartCounting();
-    EXPECT_TRUE(trainer->Step(window, 0.01, step, nullptr).ok());
-    return engine::test::StopCounting();
+  std::vector<std::vector<float>> kept;
+  for (int32_t level = 0; level <= engine::kRecomputeMost; ++level) {
+    TinyModel<float> model(spec_);
+    engine::TrainerOptions options = Options();
+    options.recompute = level;
+    auto trainer = MakeTrainer(model.graph, model.views, options, kThreads);
+    ASSERT_TRUE(trainer.ok());
+    EXPECT_EQ((*trainer)->recompute(), level);
+    for (int64_t step = 0; step < 4; ++step) {
+      ASSERT_TRUE((*trainer)->Step(window, 0.1, step, nullptr).ok());
+    }
+    if (level == 0) kept = model.storage;
+    EXPECT_EQ(model.storage, kept) << level;
+  }
+}
+
+TEST_F(TrainerTest, AutoTakesTheLeastRecomputationThatFits) {
+  engine::TrainerOptions options = Options();
+  options.recompute = -1;
+  options.micro_batch_tokens = 1 << 20;
+  const auto total = [&](int32_t level) {
+    return engine::EstimateTraining(model_.graph, {.tokens = options.micro_batch_tokens,
+                                                   .recompute = level,
+                                                   .state_bytes_per_element = 4,
+                                                   .n_threads = kThreads})
+        .total();
   };
-  allocations(0);
-  const int64_t steady = allocations(1);
-  for (int64_t step = 2; step < 6; ++step) EXPECT_EQ(allocations(step), steady);
+  EXPECT_LT(total(1), total(0));
+  EXPECT_LT(total(2), total(1));
+  for (int32_t level = 0; level <= engine::kRecomputeMost; ++level) {
+    options.memory_limit = total(level) + (1 << 20);
+    EXPECT_EQ(Make(options)->recompute(), level);
+  }
+  options.memory_limit = 1;
+  EXPECT_EQ(Make(options)->recompute(), engine::kRecomputeMost);
+}
+
+// One number of threads: the same bits each time. Another one may round otherwise (BLAS cuts
+// products by the number of threads).
+TEST_F(TrainerTest, ANumberOfThreadsGivesTheSameBitsEachTime) {
+  const std::vector<MicroBatch> window = {Documents({120, 90}, spec_.vocab)};
+  for (const int threads : {1, 2, 3}) {
+    std::vector<std::vector<float>> first;
+    for (int run = 0; run < 3; ++run) {
+      TinyModel<float> model(spec_);
+      auto trainer = MakeTrainer(model.graph, model.views, Options(), threads);
+      ASSERT_TRUE(trainer.ok());
+      for (int64_t step = 0; step < 3; ++step) {
+        ASSERT_TRUE((*trainer)->Step(window, 0.1, step, nullptr).ok());
+      }
+      if (run == 0) first = model.storage;
+      EXPECT_EQ(model.storage, first) << threads << " threads";
+    }
+  }
 }
 
 TEST_F(TrainerTest, WrongOptionsAreRefused) {
@@ -272,8 +338,8 @@ TEST_F(TrainerTest, WrongOptionsAreRefused) {
   options.losses = {CrossEntropy("a"), CrossEntropy("a")};
   EXPECT_NE(MakeStatus(options).message().find("twice"), std::string::npos);
   options = Options();
-  options.recompute = 1;
-  EXPECT_EQ(MakeStatus(options).code(), Code::kUnimplemented);
+  options.recompute = 3;
+  EXPECT_NE(MakeStatus(options).message().find("levels are 0, 1 and 2"), std::string::npos);
   options = Options();
   options.no_decay = {"("};
   EXPECT_NE(MakeStatus(options).message().find("no_decay: \"(\""), std::string::npos);
