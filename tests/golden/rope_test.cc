@@ -35,8 +35,7 @@ std::string VariantFolder(json::Value golden) {
   std::string name(golden["name"].StringOr(""));
   for (char& c : name) c = c == ' ' ? '_' : c;
   const std::string folder = ScratchFolder("rope-" + name);
-  std::filesystem::copy(ModelPath(fixture), folder,
-                        std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy(ModelPath(fixture), folder);
   const auto config = json::Document::Parse(ReadText(folder + "/config.json"), "config.json");
   WriteText(folder + "/config.json", ConfigWith(config->root(), golden["config"]));
   return folder;

@@ -50,8 +50,8 @@ TEST(NumericBuiltins, AdamWKeepsTheRulesOfOptimizers) {
 
 #ifdef RETORT_ENGINE_FILE
 TEST(NumericBuiltins, FamiliesKeepTheirRules) {
-  for (const char* id :
-       {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text"}) {
+  for (const char* id : {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3",
+                         "gemma3_text", "qwen2_moe", "qwen3_moe", "mixtral"}) {
     SCOPED_TRACE(id);
     Subject subject = BuiltinSubject("family", id, "{}");
     subject.engine_path = RETORT_ENGINE_FILE;

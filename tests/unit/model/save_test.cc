@@ -27,8 +27,8 @@ std::vector<io::FileDigest> Rewrite(const std::string& from, const std::string& 
 }
 
 TEST(WriteModelFolder, RewritingGivesEqualWeights) {
-  for (const char* name :
-       {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text"}) {
+  for (const char* name : {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3",
+                           "gemma3_text", "qwen2_moe", "qwen3_moe", "mixtral"}) {
     const io::TempFolder dir;
     const auto digests = Rewrite(Fixture(name), dir / "out", DType::kF32);
     const auto a = Source::Open(Fixture(name)).value(), b = Source::Open(dir / "out").value();

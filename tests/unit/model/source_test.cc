@@ -25,8 +25,8 @@ void ExpectRejected(const std::string& path, const std::string& rule) {
 }
 
 TEST(HfFolder, FixturesOpen) {
-  for (const char* name :
-       {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text"}) {
+  for (const char* name : {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3",
+                           "gemma3_text", "qwen2_moe", "qwen3_moe", "mixtral"}) {
     const auto source = Source::Open(Fixture(name)).value();
     EXPECT_FALSE(source->is_gguf());
     EXPECT_EQ(source->config().root()["model_type"].StringOr(""), name);

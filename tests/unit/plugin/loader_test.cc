@@ -169,6 +169,7 @@ TEST(LoadBuiltins, AllKindsAreThere) {
   }
   for (const char* name : {"family/llama", "family/qwen2", "family/qwen3", "family/mistral",
                            "family/olmo2", "family/gemma2", "family/phi3", "family/gemma3_text",
+                           "family/qwen2_moe", "family/qwen3_moe", "family/mixtral",
                            "filter/length", "filter/reward_threshold", "filter/self_vote",
                            "loss/sft", "optimizer/adamw", "reward/format", "reward/number_match"}) {
     EXPECT_TRUE(names.contains(name)) << name;

@@ -113,8 +113,8 @@ TEST(SessionModels, APathThatIsNoModelIsAnError) {
 
 TEST(SessionGraph, TheFamilyThatKnowsTheConfigWritesIt) {
   Session session = WithBuiltins();
-  for (const char* name :
-       {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3", "gemma3_text"}) {
+  for (const char* name : {"llama", "qwen2", "qwen3", "mistral", "olmo2", "gemma2", "phi3",
+                           "gemma3_text", "qwen2_moe", "qwen3_moe", "mixtral"}) {
     const auto model = session.OpenModel(Fixture(name));
     ASSERT_TRUE(model.ok()) << model.status().ToString();
     const auto graph = session.BuildGraph(*(*model)->source);
