@@ -8,10 +8,12 @@
 
 #include "core/data/record.h"
 #include "core/json/json.h"
+#include "core/model/storage.h"
 #include "core/train/schedule.h"
 #include "host/chain/filter_chain.h"
 #include "host/chain/reward_chain.h"
 #include "host/pipeline/artifact.h"
+#include "host/pipeline/plan_memory.h"
 #include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stage_lora.h"
@@ -63,7 +65,7 @@ class Planner {
       RETORT_RETURN_IF_ERROR(CheckPlugins(stage));
       RETORT_RETURN_IF_ERROR(AddModels(stage, &planned));
       RETORT_RETURN_IF_ERROR(AddData(stage, &planned));
-      EstimateMemory(stage, &planned);
+      RETORT_RETURN_IF_ERROR(EstimateMemory(stage, &planned));
       plan_.stages.push_back(std::move(planned));
     }
     return std::move(plan_);
@@ -139,11 +141,6 @@ class Planner {
                           .family = graph->family,
                           .n_params = graph->n_params(),
                           .n_layers = graph->n_layers};
-    for (const graph::Node& node : graph->nodes) {
-      if (node.op != graph::Op::kAttention) continue;
-      model.kv_floats += 2 * node.attention.n_kv_heads * node.attention.head_dim;
-    }
-    for (const graph::Value& value : graph->values) model.row_floats += value.width;
     models_[key] = model;
     return model;
   }
@@ -227,39 +224,54 @@ class Planner {
     return OkStatus();
   }
 
-  // Weights in f32; for training also gradients and two moments, and every value of the graph for
-  // the tokens of a micro-batch, twice (forward and its gradients at their widest); for decoding
-  // keys and values of all slots.
-  void EstimateMemory(const StageConfig& stage, PlannedStage* planned) const {
-    constexpr double kFloat = 4, kPromptTokens = 512;
-    for (const PlannedModel& model : planned->models) {
-      const double weights = kFloat * static_cast<double>(model.n_params);
-      double bytes = weights;
-      const auto decode = [&](const SamplingOptions& sampling, const DecodingOptions& decoding) {
-        const double context = kPromptTokens + static_cast<double>(sampling.max_tokens);
-        const double number =
-            decoding.kv_dtype == "f32" ? kFloat : (decoding.kv_dtype == "bf16" ? 2 : 1.1);
-        const double needed = number * static_cast<double>(model.kv_floats) * context *
-                              static_cast<double>(decoding.max_batch);
-        const auto most = static_cast<double>(decoding.kv_memory);
-        return most > 0 ? std::min(needed, most) : needed;
-      };
-      if (stage.kind == StageKind::kGenerate) {
-        bytes += decode(stage.generate.sampling, stage.generate.decoding);
-      } else if (stage.kind == StageKind::kSft) {
-        const SftStage& s = stage.sft;
-        const int64_t rows = std::max<int64_t>(s.per_device, 1);
-        const int64_t tokens = s.micro_batch_tokens > 0
-                                   ? s.micro_batch_tokens
-                                   : std::max<int64_t>(s.max_length, 2048) * rows;
-        bytes = 4 * weights + kFloat * static_cast<double>(model.row_floats * tokens) * 1.5;
-      } else {
-        for (const EvalTask& task : stage.eval.tasks) {
-          bytes = std::max(bytes, weights + decode(task.sampling, task.decoding));
-        }
-      }
-      planned->memory_bytes = std::max(planned->memory_bytes, bytes);
+  // The model that a chain of stages starts from.
+  const ModelRef& RootOf(const ModelRef& ref) const {
+    return ref.stage.empty() ? ref : RootOf(plan_.Find(ref.stage)->stage->sft.model);
+  }
+
+  // Bytes at the peak of the stage's work with one of its models.
+  Result<int64_t> BytesOf(const StageConfig& stage, const ModelRef& ref) {
+    const ModelRef& root = RootOf(ref);
+    const bool trains = stage.kind == StageKind::kSft;
+    RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened, Open(root));
+    RETORT_ASSIGN_OR_RETURN(graph::Graph graph, session_.BuildGraph(*opened->source));
+    if (opened->adapter) {
+      RETORT_RETURN_IF_ERROR(graph::AddLora(graph, opened->adapter->config.lora));
+    } else if (trains && stage.sft.lora) {
+      RETORT_RETURN_IF_ERROR(graph::AddLora(graph, *stage.sft.lora));
     }
+    RETORT_ASSIGN_OR_RETURN(model::Storage storage, model::ParseStorage(root.model.storage));
+    // What a stage writes is f32.
+    if (!ref.stage.empty() && storage == model::Storage::kAuto) storage = model::Storage::kF32;
+    const std::vector<DType> dtypes =
+        model::PlanStorage(graph, {.storage = storage, .for_training = trains},
+                           opened->source.get())
+            .dtypes;
+    if (trains) return EstimateSft(stage.sft, graph, dtypes, session_.n_threads()).total();
+    if (stage.kind == StageKind::kGenerate) {
+      const GenerateStage& g = stage.generate;
+      return EstimateDecode(g.sampling, g.decoding, graph, dtypes).total();
+    }
+    int64_t most = 0;
+    for (const EvalTask& task : stage.eval.tasks) {
+      most = std::max(most, EstimateDecode(task.sampling, task.decoding, graph, dtypes).total());
+    }
+    return most;
+  }
+
+  // Models of a stage are in memory one after the other.
+  Status EstimateMemory(const StageConfig& stage, PlannedStage* planned) {
+    std::vector<ModelRef> refs = stage.eval.models;
+    if (stage.kind == StageKind::kSft) refs.push_back(stage.sft.model);
+    if (stage.kind == StageKind::kGenerate && !stage.generate.generator) {
+      refs.push_back(stage.generate.model);
+    }
+    for (const ModelRef& ref : refs) {
+      const Result<int64_t> bytes = BytesOf(stage, ref);
+      if (!bytes.ok()) return AsFileFault(bytes.status(), Place(stage, "model '" + ref.text + "'"));
+      planned->memory_bytes = std::max(planned->memory_bytes, static_cast<double>(*bytes));
+    }
+    return OkStatus();
   }
 
   Session& session_;

@@ -17,8 +17,6 @@ struct PlannedModel {
   std::string label = {}, path = {},
               family = {};  // of "@sft": the graph of the model it starts from
   int64_t n_params = 0, n_layers = 0;
-  int64_t kv_floats = 0;   // of keys and values, per token
-  int64_t row_floats = 0;  // of all values of the graph, per token
 };
 
 struct PlannedStage {
@@ -27,7 +25,7 @@ struct PlannedStage {
   int64_t records = 0;      // that it reads
   bool at_most = false;     // … since a filter, not run yet, may drop some
   int64_t samples_out = 0;  // that it writes at most; 0: not a matter of samples
-  double memory_bytes = 0;  // at its peak, a rough estimate; 0: small
+  double memory_bytes = 0;  // at its peak (core/engine/memory.h); 0: small
 };
 
 struct Plan {

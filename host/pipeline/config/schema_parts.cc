@@ -404,8 +404,9 @@ std::vector<KeySpec> TrainingKeys() {
       {.name = "recompute",
        .kind = kInt,
        .fallback = "0",
-       .summary = "level of what backward computes again: 0 nothing",
-       .min = 0,
+       .summary = "level of what backward computes again: 0 nothing, 1 norms and activations, "
+                  "2 all inside a block, -1 the least that fits the memory",
+       .min = -1,
        .max = 2}};
 }
 

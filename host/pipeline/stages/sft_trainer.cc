@@ -9,6 +9,7 @@
 #include "core/json/json.h"
 #include "core/model/params.h"
 #include "core/model/peft.h"
+#include "host/pipeline/plan_memory.h"
 #include "host/pipeline/stage_lora.h"
 #include "retort/abi/draft/loss.h"
 #include "retort/abi/draft/optimizer.h"
@@ -96,6 +97,7 @@ Status SftTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* options)
   options->weight_decay = config.weight_decay;
   options->max_grad_norm = config.max_grad_norm;
   options->recompute = static_cast<int32_t>(config.recompute);
+  options->micro_batch_tokens = MicroBatchTokens(config);
   options->key_hi = run.key().hi;
   options->key_lo = run.key().lo;
   return OkStatus();
