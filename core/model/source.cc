@@ -42,10 +42,6 @@ Result<std::unique_ptr<Source>> Source::Open(const std::string& path) {
                          (shard ? " (name its folder, " + io::Parent(path) + ")" : std::string()));
 }
 
-Status Source::ReadStored(std::string_view name, int64_t, int64_t, void*) const {
-  return Unimplemented(path() + ": tensor \"" + std::string(name) + "\" can't be read as stored");
-}
-
 const TensorInfo* SourceBase::Find(std::string_view name) const {
   const auto it = std::lower_bound(
       tensors_.begin(), tensors_.end(), name,

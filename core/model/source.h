@@ -53,8 +53,9 @@ class Source {
   virtual std::optional<DType> StoredType(const TensorInfo&) const { return std::nullopt; }
   // The rows as the file has them (blocks in GGUF's order, which retort_pack_rows takes), one after
   // another in HF's order of rows. Non-finite numbers and scales are refused likewise.
-  virtual Status ReadStored(std::string_view name, int64_t row_begin, int64_t row_end,
-                            void* out) const;
+  virtual Status ReadStored(std::string_view name, int64_t, int64_t, void*) const {
+    return Unimplemented(path() + ": tensor \"" + std::string(name) + "\" can't be read as stored");
+  }
   // Says that these rows were read for good: mapped pages are given back to the system.
   virtual void Release(std::string_view, int64_t, int64_t) const {}
   // XXH3-128 (hex) over all files of the model; computed once, on first call.
