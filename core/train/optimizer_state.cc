@@ -9,6 +9,7 @@
 
 #include "core/base/abi_tensor.h"
 #include "core/base/checked.h"
+#include "core/base/features.h"
 #include "core/train/param_groups.h"
 
 namespace retort::train {
@@ -96,7 +97,9 @@ void Init(const retort_state_spec& state, const TensorView& param, const TensorV
 }  // namespace
 
 OptimizerState::OptimizerState(const engine::Optimizer& optimizer)
-    : optimizer_(optimizer), call_("optimizer \"" + optimizer.name + "\"") {}
+    : one_by_one_(IsDisabled("multitensor")),
+      optimizer_(optimizer),
+      call_("optimizer \"" + optimizer.name + "\"") {}
 
 Result<std::unique_ptr<OptimizerState>> OptimizerState::Make(const engine::Optimizer& optimizer,
                                                              const graph::Graph& graph,
@@ -204,15 +207,19 @@ Status OptimizerState::Step(const StepInputs& inputs, const PluginCallSettings& 
   retort_optimizer_args args{};
   args.struct_size = sizeof(args);
   args.tensor_stride = sizeof(retort_optimizer_tensor);
-  args.tensors = tensors_.data();
-  args.n = tensors_.size();
   args.learning_rate = learning_rate.data();
   args.weight_decay = weight_decay.data();
   args.n_groups = kNumGroups;
   args.grad_scale = &scale_tensor;
-  const retort_status status =
-      optimizer_.table->step(optimizer_.instance, call_.Begin(settings), &args);
-  return call_.End(status, "step");
+  const size_t per_call = one_by_one_ ? 1 : tensors_.size();
+  for (size_t first = 0; first < tensors_.size(); first += per_call) {
+    args.tensors = tensors_.data() + first;
+    args.n = per_call;
+    const retort_status status =
+        optimizer_.table->step(optimizer_.instance, call_.Begin(settings), &args);
+    RETORT_RETURN_IF_ERROR(call_.End(status, "step"));
+  }
+  return OkStatus();
 }
 
 std::vector<engine::StateTensor> OptimizerState::Views() const {

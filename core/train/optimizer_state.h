@@ -64,6 +64,7 @@ class OptimizerState {
   Status DeclareStates(Slot& slot);
   void PlaceAndInit();
 
+  const bool one_by_one_;  // a call for each tensor: for measurements
   engine::Optimizer optimizer_;
   PluginCall call_;
   engine::Arena arena_;
