@@ -67,6 +67,23 @@ void Chunk(void* context, int64_t index) {
   }
 }
 
+// Rows with gaps between them, one element after the other.
+template <class T>
+void DropRows(RngKey key, const Work<T>& work, const TensorView& x, const TensorView& y) {
+  std::array<Lanes, 4> words;
+  int64_t first = -1, element = 0;
+  for (int64_t t = 0; t < x.shape[0]; ++t) {
+    for (int64_t i = 0; i < x.shape[1]; ++i, ++element) {
+      const int64_t begin = element / kWords * kWords;
+      if (begin != first) PhiloxLanes(key, static_cast<uint64_t>((first = begin) / 4), words);
+      const int64_t j = element - begin;
+      const bool kept =
+          words[static_cast<size_t>(j % 4)][static_cast<size_t>(j / 4)] >= work.threshold;
+      y.as<T>()[t * y.strides[0] + i] = kept ? x.as<T>()[t * x.strides[0] + i] * work.scale : T{0};
+    }
+  }
+}
+
 }  // namespace
 
 void Dropout(RngKey key, double p, const TensorView& x, const TensorView& y, int n_threads) {
@@ -78,6 +95,7 @@ void Dropout(RngKey key, double p, const TensorView& x, const TensorView& y, int
                  .x = x.as<T>(),
                  .y = y.as<T>(),
                  .n = x.numel()};
+    if (!x.contiguous() || !y.contiguous()) return DropRows(key, work, x, y);
     retort_parallel_for((work.n + kChunk - 1) / kChunk, n_threads, Chunk<T>, &work);
   });
 }

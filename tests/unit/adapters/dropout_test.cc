@@ -37,6 +37,20 @@ TEST(Dropout, DropsItsShareAndKeepsTheMean) {
   EXPECT_NEAR(sum / 1e5, 1, 0.006);
 }
 
+TEST(Dropout, RowsMayHaveGaps) {
+  const std::vector<double> want = Dropped({1, 2}, 0.5, 9, 13, 1);
+  std::vector<double> x(9 * 20, 1.0), y(9 * 16, 7.0);
+  TensorView from = TensorView::Contiguous(x.data(), DType::kF64, {9, 20});
+  TensorView to = TensorView::Contiguous(y.data(), DType::kF64, {9, 16});
+  from.shape[1] = to.shape[1] = 13;
+  Dropout({1, 2}, 0.5, from, to, 2);
+  for (size_t t = 0; t < 9; ++t) {
+    for (size_t i = 0; i < 16; ++i) {
+      ASSERT_EQ(y[t * 16 + i], i < 13 ? want[t * 13 + i] : 7) << t << " " << i;
+    }
+  }
+}
+
 TEST(Dropout, DependsOnTheKeyAloneAndMayWorkInPlace) {
   EXPECT_EQ(Dropped({1, 2}, 0.5, 77, 131, 1), Dropped({1, 2}, 0.5, 77, 131, 2));
   EXPECT_NE(Dropped({1, 2}, 0.5, 77, 131, 1), Dropped({1, 3}, 0.5, 77, 131, 1));

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/engine/pass.h"
 
+#include <cstring>
+
 #include "core/engine/edge.h"
 #include "core/engine/score.h"
 #include "core/engine/token_losses.h"
@@ -147,10 +149,10 @@ TEST(AdapterScore, EachRequestGetsItsOwn) {
 // Loss and gradients of an adapter in f64, with dropout by a fixed step.
 class AdapterWindow {
  public:
-  AdapterWindow(AdaptedModel<double>& model, int32_t adapter, int64_t step)
+  AdapterWindow(AdaptedModel<double>& model, int32_t adapter, int64_t step, int32_t recompute = 0)
       : model_(model),
         step_(step),
-        pass_(model.graph, model.views, Mode::kTraining, kThreads, adapter),
+        pass_(model.graph, model.views, Mode::kTraining, kThreads, adapter, recompute),
         grads_(model.graph, DType::kF64, adapter) {
     SetThreads(kThreads);
     auto made = TokenLosses::Make(model.graph, model.views, {CrossEntropy()}, 0, kThreads);
@@ -246,6 +248,25 @@ TEST(AdapterDropout, FollowsFromTheKeyAndIsOffOutsideOfSteps) {
   EXPECT_NE(trained, evaluated);
   AdaptedModel<double> without(Specs{{.r = 3, .alpha = 5}});
   EXPECT_EQ(AdapterWindow(without, 0, 7).Run(batches, false), evaluated);
+}
+
+// What backward computes again drops again what forward dropped.
+TEST(AdapterDropout, RecomputeChangesNoBit) {
+  AdaptedModel<double> model(Specs{{.r = 3, .alpha = 5, .dropout = 0.3}}, /*fused=*/true);
+  const std::vector<MicroBatch> batches = {Documents({5, 3, 4}, 29), Documents({6}, 29, 5)};
+  AdapterWindow kept(model, 0, 7);
+  const double loss = kept.Run(batches, true);
+  for (const int32_t level : {1, 2}) {
+    AdapterWindow again(model, 0, 7, level);
+    EXPECT_EQ(again.Run(batches, true), loss);
+    for (size_t p = 0; p < model.graph.params.size(); ++p) {
+      const auto index = static_cast<int32_t>(p);
+      if (!kept.grads().Wanted(index)) continue;
+      const TensorView &a = kept.grads().view(index), &b = again.grads().view(index);
+      EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes())), 0)
+          << model.graph.params[p].name << " " << level;
+    }
+  }
 }
 
 // A module that nodes share drops the same inputs for all of them, as one product would: with q's
