@@ -24,8 +24,8 @@ void EmbedBackward(const TensorView& dy_TD, std::span<const int32_t> ids, double
                    const TensorView& d_table_VD, int n_threads);  // adds
 
 // linear: y = x W^T + b. With at most kSkinnyRows rows in f32 the product is batch-invariant: a
-// row's result doesn't depend on the others. `bias` may be NULL. W is of x's type or, with f32 rows,
-// of any stored one (core/model/packed.h); `exact`: then too no product rounds x.
+// row's result doesn't depend on the others. `bias` may be NULL. W is of x's type or, with f32
+// rows, of any stored one (core/model/packed.h); `exact`: then too no product rounds x.
 inline constexpr int64_t kSkinnyRows = 16;
 void LinearForward(const TensorView& x_TI, const TensorView& w_OI, const TensorView* bias_O,
                    const TensorView& y_TO, int n_threads, bool exact = false);

@@ -169,16 +169,15 @@ class TrainerImpl final : public engine::Trainer {
     for (const engine::StateTensor& state : optimizer_->Views()) states += state.view.bytes();
     const int64_t tokens =
         options_.micro_batch_tokens > 0 ? options_.micro_batch_tokens : kUsualTokens;
-    return engine::ChooseRecompute(
-        graph_,
-        {.tokens = tokens,
-         .head_rows = options_.head_rows,
-         .adapter = options_.adapter,
-         .state_bytes_per_element = trained > 0 ? states / trained : 0,
-         .n_losses = static_cast<int64_t>(options_.losses.size()),
-         .n_threads = n_threads_,
-         .dtypes = dtypes},
-        options_.memory_limit);
+    return engine::ChooseRecompute(graph_,
+                                   {.tokens = tokens,
+                                    .head_rows = options_.head_rows,
+                                    .adapter = options_.adapter,
+                                    .state_bytes_per_element = trained > 0 ? states / trained : 0,
+                                    .n_losses = static_cast<int64_t>(options_.losses.size()),
+                                    .n_threads = n_threads_,
+                                    .dtypes = dtypes},
+                                   options_.memory_limit);
   }
 
   Result<StepResult> DoStep(std::span<const MicroBatch> window, double learning_rate, int64_t step,
