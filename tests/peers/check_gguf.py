@@ -5,8 +5,11 @@ usage: check_gguf.py PROGRAM [MODEL...] [--tokens N]      (run in the peers venv
 PROGRAM is build/release/bin/retort. Models: the fixtures of all families and those named (folders
 or GGUF files). For each type, llama.cpp and transformers (f32, on the weights that the file holds:
 the file converted back to a folder) continue the same prompts; tokens are compared position by
-position, each given the reference's tokens before it. f32 must agree everywhere, the other types
-in 98 of 100 positions (llama.cpp rounds activations there). gguf's own reader must read every file.
+position, each given the reference's tokens before it. f32 must agree everywhere. With the other
+types llama.cpp rounds activations, to 8 bits even: there, tokens may differ where the reference's
+two best are nearly tied (their logits within a fifth of the logits' deviation), which happens in
+random models, and must agree in 98 of 100 positions in trained ones (files and folders that are
+named). gguf's own reader must read every file.
 
 llama.cpp has no place for some facts of the fixtures. They are changed in a copy, so that both
 sides run the same model; what is changed is printed:
@@ -74,7 +77,7 @@ def prepared(source, folder):
 
 
 def reference(folder, n_tokens):
-    """Greedy tokens by transformers in f32: [(prompt ids, continuation ids)]."""
+    """Greedy tokens by transformers in f32: [(prompt, its ids, continuation, logits)]; end ids."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     runs = []
@@ -84,19 +87,21 @@ def reference(folder, n_tokens):
                              min_new_tokens=n_tokens, do_sample=False, top_k=None, top_p=None,
                              temperature=None)
         # min_new_tokens bans the ends of text: so does the comparison below.
-        runs.append((prompt, ids[0].tolist(), out[0, ids.shape[1]:].tolist()))
+        with torch.no_grad():
+            logits = model(out[:, :-1]).logits[0, ids.shape[1] - 1:].numpy()
+        runs.append((prompt, ids[0].tolist(), out[0, ids.shape[1]:].tolist(), logits))
     ends = model.generation_config.eos_token_id
     return runs, [ends] if isinstance(ends, int) else list(ends or [])
 
 
 def agreements(path, runs, ends):
-    """Positions at which llama.cpp's best token is the reference's, of how many; and whether the
-    prompts have the reference's ids."""
+    """Positions at which llama.cpp's best token is the reference's, those at which it is nearly
+    as good there, of how many; and whether the prompts have the reference's ids."""
     # Keys and values in f32 too: by default llama.cpp caches them in f16.
     llama = llama_cpp.Llama(str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1,
                             type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
-    same, total, ids_equal = 0, 0, True
-    for prompt, ids, tokens in runs:
+    same, near, total, ids_equal = 0, 0, 0, True
+    for prompt, ids, tokens, logits in runs:
         mine = llama.tokenize(prompt.encode(), add_bos=True, special=True)
         ids_equal &= mine == ids
         llama.reset()
@@ -104,12 +109,14 @@ def agreements(path, runs, ends):
         scores = numpy.array(llama.scores[len(ids) - 1:len(ids) - 1 + len(tokens)])
         scores[:, ends] = -numpy.inf
         best = scores.argmax(axis=1).tolist()
-        same += sum(a == b for a, b in zip(best, tokens))
+        for row, mine, wanted in zip(logits, best, tokens):
+            same += mine == wanted
+            near += mine != wanted and row[wanted] - row[mine] < 0.2 * row.std()
         total += len(tokens)
-    return same, total, ids_equal
+    return same, near, total, ids_equal
 
 
-def check(program, source, n_tokens, scratch):
+def check(program, source, trained, n_tokens, scratch):
     name, good = source.name, True
     model, changes = prepared(source, scratch / "changed")
     if changes:
@@ -121,16 +128,20 @@ def check(program, source, n_tokens, scratch):
         run(program, "convert", path, back, "--type", "f32")
         runs, ends = reference(back, n_tokens)
         try:
-            same, total, ids_equal = agreements(path, runs, ends)
+            same, near, total, ids_equal = agreements(path, runs, ends)
         except ValueError as error:
             print(f"{name} {kind}: llama.cpp does not open it: {error}")
             good = False
             continue
-        needed = total if kind == "f32" else total * 0.98
-        verdict = "ok" if same >= needed and ids_equal else "DIFFERS"
+        if kind == "f32":
+            enough = same == total
+        else:
+            enough = same >= 0.98 * total if trained else same + near == total
+        verdict = "ok" if enough and ids_equal else "DIFFERS"
         good &= verdict == "ok"
         ids = "" if ids_equal else ", prompt ids differ"
-        print(f"{name} {kind}: {same} of {total} tokens{ids}: {verdict}", flush=True)
+        ties = f", {near} near ties" if near else ""
+        print(f"{name} {kind}: {same} of {total} tokens{ties}{ids}: {verdict}", flush=True)
     return good
 
 
@@ -139,14 +150,17 @@ def main():
     parser.add_argument("program")
     parser.add_argument("models", nargs="*", type=pathlib.Path)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--only-named", action="store_true", help="leave the fixtures out")
     args = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
-    sources = [FIXTURES / name for name in FAMILIES if (FIXTURES / name).is_dir()] + args.models
+    sources = [(FIXTURES / name, False) for name in FAMILIES if (FIXTURES / name).is_dir()]
+    sources = [] if args.only_named else sources
     results = []
-    for source in sources:
+    for source, trained in sources + [(path, True) for path in args.models]:
         with tempfile.TemporaryDirectory() as scratch:
-            results.append(check(args.program, source, args.tokens, pathlib.Path(scratch)))
+            results.append(check(args.program, source, trained, args.tokens,
+                                 pathlib.Path(scratch)))
     print(f"{sum(results)} of {len(results)} models agree")
     return 0 if all(results) else 1
 
