@@ -112,6 +112,11 @@ TEST(Recompute, GradientsAreTheSameBitsWithRowOps) {
   CheckLevels({.layers = 3, .row_ops = true}, false);
   CheckLevels({.layers = 3, .frozen_rows = RETORT_PARAM_FROZEN, .row_ops = true}, true);
 }
+TEST(Recompute, GradientsAreTheSameBitsWithExperts) {
+  for (const bool stacked : {false, true}) {
+    CheckLevels({.layers = 3, .experts = true, .aux_coef = 0.3}, stacked);
+  }
+}
 TEST(Recompute, GradientsAreTheSameBitsWithAFrozenEmbedding) {
   CheckLevels({.layers = 3, .tied = false, .frozen_embedding = RETORT_PARAM_FROZEN}, true);
 }
