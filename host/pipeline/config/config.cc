@@ -289,7 +289,10 @@ class Builder {
     stage->kind = StageKind::kSft;
     SftStage& s = stage->sft;
     s.model = references_.Model(*node.Find("model"), path + ".model", stage);
-    if (const Node* lora = node.Find("lora")) s.lora = ReadLora(*lora);
+    if (const Node* lora = node.Find("lora")) {
+      s.lora = ReadLora(*lora);
+      if (s.lora->targets.empty()) Fail(lora->where, path + ".lora.targets", "is an empty list");
+    }
     CheckContinued(node, path, s);
     CheckTrainedStorage(node, path, s);
     s.data = references_.Data(*node.Find("data"), path + ".data", stage);
