@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens the GGUF files that `retort model convert` writes with llama.cpp and compares greedy tokens.
 
-usage: check_gguf.py PROGRAM [MODEL...] [--tokens N]      (run in the peers venv)
+usage: check_gguf.py PROGRAM [MODEL...] [options]      (run in the peers venv)
 PROGRAM is build/release/bin/retort. Models: the fixtures of all families and those named (folders
 or GGUF files). For each type, llama.cpp and transformers (f32, on the weights that the file holds:
 the file converted back to a folder) continue the same prompts; tokens are compared position by
@@ -116,12 +116,12 @@ def agreements(path, runs, ends):
     return same, near, total, ids_equal
 
 
-def check(program, source, trained, n_tokens, scratch):
+def check(program, source, trained, types, n_tokens, scratch):
     name, good = source.name, True
     model, changes = prepared(source, scratch / "changed")
     if changes:
         print(f"{name}: compared with {changes}")
-    for kind in TYPES:
+    for kind in types:
         path, back = scratch / f"{kind}.gguf", scratch / f"{kind}-back"
         run(program, "convert", model, path, "--type", kind)
         gguf.GGUFReader(path)
@@ -150,6 +150,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("models", nargs="*", type=pathlib.Path)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--types", default=",".join(TYPES))
     parser.add_argument("--only-named", action="store_true", help="leave the fixtures out")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -159,8 +160,8 @@ def main():
     results = []
     for source, trained in sources + [(path, True) for path in args.models]:
         with tempfile.TemporaryDirectory() as scratch:
-            results.append(check(args.program, source, trained, args.tokens,
-                                 pathlib.Path(scratch)))
+            results.append(check(args.program, source, trained, args.types.split(","),
+                                 args.tokens, pathlib.Path(scratch)))
     print(f"{sum(results)} of {len(results)} models agree")
     return 0 if all(results) else 1
 
