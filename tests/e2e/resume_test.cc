@@ -41,7 +41,10 @@ constexpr const char* kPipeline = R"({
     {"name": "sft", "kind": "sft", "model": "m", "data": "@clean", "learning_rate": 1e-3,
      "max_steps": 12, "batch_tokens": 256, "max_length": 256, "logging_steps": 2,
      "save_steps": 5},
-    {"name": "score", "kind": "eval", "models": ["m", "@sft"], "tasks": [
+    {"name": "lora", "kind": "sft", "model": "@sft", "data": "@clean", "max_steps": 8,
+     "lora": {"r": 4, "dropout": 0.1}, "learning_rate": 1e-2, "batch_tokens": 256,
+     "max_length": 256, "logging_steps": 2, "save_steps": 3},
+    {"name": "score", "kind": "eval", "models": ["m", "@sft", "@lora"], "tasks": [
       {"data": "q", "limit": 4, "samples": 2, "rewards": ["number_match"],
        "metrics": ["pass@1", "mean_length", {"loglik": "answer"}],
        "sampling": {"temperature": 0.7, "max_tokens": 32}}]},
@@ -121,6 +124,8 @@ class ResumeTest : public testing::Test {
     for (const char* file :
          {"cot/samples.jsonl", "clean/kept.jsonl", "clean/audit.jsonl",
           "sft/checkpoint-12/model.safetensors", "sft/checkpoint-12/trainer/trainer_state.json",
+          "lora/checkpoint-8/adapter_model.safetensors",
+          "lora/checkpoint-8/trainer/trainer_state.json", "score/samples/2-_lora.0-q.jsonl",
           "score/scores.json", "score/samples/1-_sft.0-q.jsonl"}) {
       EXPECT_TRUE(ReadText(Out(a) + "/" + file) == ReadText(Out(b) + "/" + file)) << file;
     }
@@ -138,6 +143,8 @@ constexpr Stop kStops[] = {{"cot/samples.jsonl", 2},
                            {"cot/samples.jsonl", 9},
                            {"metrics.jsonl", 1},
                            {"metrics.jsonl", 4},
+                           {"metrics.jsonl", 8},
+                           {"metrics.jsonl", 10},
                            {"score/samples/0-m.0-q.jsonl", 1},
                            {"score/samples/1-_sft.0-q.jsonl", 3}};
 
