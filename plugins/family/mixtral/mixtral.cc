@@ -35,7 +35,7 @@ class Mixtral {
     }
     retort::sdk::BuildDecoder(graph, d);
   }
-  std::string Describe(const JsonValue&) { return retort::sdk::DescribeDecoder(); }
+  std::string Describe(const JsonValue&) { return retort::sdk::DescribeExpertDecoder(); }
 };
 
 RETORT_FAMILY("mixtral", Mixtral, "Mixtral");

@@ -31,7 +31,7 @@ class Qwen3Moe {
     }
     retort::sdk::BuildDecoder(graph, d);
   }
-  std::string Describe(const JsonValue&) { return retort::sdk::DescribeDecoder(); }
+  std::string Describe(const JsonValue&) { return retort::sdk::DescribeExpertDecoder(); }
 };
 
 RETORT_FAMILY("qwen3_moe", Qwen3Moe, "Qwen3 with experts");

@@ -267,6 +267,9 @@ inline void ReadExperts(const JsonValue& config, const ExpertKeys& keys, Decoder
     if (!config[count]) count = config[key] ? key : count;
   }
   experts.E = internal::Size(config, count, keys.n_experts);
+  if (experts.E > 1024) {
+    internal::BadKey(count, "is " + std::to_string(experts.E) + ", limit 1024");
+  }
   experts.K = internal::Size(config, "num_experts_per_tok", keys.top_k);
   experts.F = internal::Size(config, keys.width, keys.hidden);
   if (experts.K > experts.E) {
@@ -474,6 +477,12 @@ inline void BuildDecoder(GraphBuilder& graph, const Decoder& decoder) {
 inline std::string DescribeDecoder() {
   return R"({"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",)"
          R"( "down_proj"], "ignore": ["rotary_emb.inv_freq"]})";
+}
+
+// The same where layers may have experts only, which adapters don't reach.
+inline std::string DescribeExpertDecoder() {
+  return R"({"lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"],)"
+         R"( "ignore": ["rotary_emb.inv_freq"]})";
 }
 
 }  // namespace retort::sdk
