@@ -137,6 +137,7 @@ class Validator {
     const auto found = std::find_if(node.members.begin(), node.members.end(), is_it);
     if (found != node.members.end()) {
       const bool null = found->value.type == json::Type::kNull;
+      if (null && key.fallback == nullptr && !key.required) return;  // as if it weren't there
       if (null && key.fallback != nullptr)
         found->value = FromLiteral(key.fallback, found->value.where);
       Value(found->value, key, Sub(path, key.name));
