@@ -3,8 +3,6 @@
 //   arena       buffers of a pass share memory by lifetimes
 //   merge       linear nodes with one input run as one product
 //   addnorm     sum and norm, forward and backward, in one pass over memory
-//   attention   own attention over packed rows instead of LibTorch's, sequence by sequence
-//   headtiles   the LM head's products in tiles of the vocabulary
 //   multitensor optimizer and gradient norm in one pass over all tensors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
