@@ -140,8 +140,9 @@ TEST(PipelineConfig, StorageIsOfAModelThatIsNotTrained) {
   const std::string narrow = R"("student": {"path": "models/student", "storage": "nf4"})";
   EXPECT_THAT(ErrorOf(student, narrow), AllOf(HasSubstr("stages.sft.model"),
                                               HasSubstr("has storage nf4"), HasSubstr("add lora")));
-  const auto with_lora = Parse(Replaced(Replaced(kWhole, student, narrow),
-                                        R"("optimizer": "adamw")", R"("lora": {"r": 8})"));
+  const auto with_lora =
+      Parse(Replaced(Replaced(kWhole, student, narrow), R"("optimizer": "adamw")",
+                     R"("lora": {"r": 8, "targets": "all-linear"})"));
   EXPECT_TRUE(with_lora.ok()) << with_lora.status().ToString();
 }
 
