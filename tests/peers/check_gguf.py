@@ -8,8 +8,8 @@ the file converted back to a folder) continue the same prompts; tokens are compa
 position, each given the reference's tokens before it. f32 must agree everywhere. With the other
 types llama.cpp rounds activations, to 8 bits even: there, tokens may differ where the reference's
 two best are nearly tied (their logits within a fifth of the logits' deviation), which happens in
-random models, and must agree in 98 of 100 positions in trained ones (files and folders that are
-named). gguf's own reader must read every file.
+random models (with experts one position in 32 is free: rounding may send a token to another
+expert), and must agree in 98 of 100 positions in trained ones (files and folders that are named). gguf's own reader must read every file.
 
 llama.cpp has no place for some facts of the fixtures. They are changed in a copy, so that both
 sides run the same model; what is changed is printed:
@@ -136,7 +136,8 @@ def check(program, source, trained, types, n_tokens, scratch):
         if kind == "f32":
             enough = same == total
         else:
-            enough = same >= 0.98 * total if trained else same + near == total
+            free = total // 32 if name.endswith("_moe") or name == "mixtral" else 0
+            enough = same >= 0.98 * total if trained else same + near >= total - free
         verdict = "ok" if enough and ids_equal else "DIFFERS"
         good &= verdict == "ok"
         ids = "" if ids_equal else ", prompt ids differ"
