@@ -1,8 +1,8 @@
 // Writing GGUF v3 files: first the head, whole, then the tensors' bytes, one tensor after another
 // in the order of their list, through one DurableFile: the file appears when all of it is there.
 // What can't be right (a name twice or too long, rows that are no whole blocks, sizes that
-// overflow, too few or too many bytes) is refused by tensor and rule. SPDX-License-Identifier:
-// Apache-2.0
+// overflow, too few or too many bytes) is refused by tensor and rule.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

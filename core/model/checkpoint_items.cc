@@ -58,7 +58,8 @@ Status CheckpointItems::AddTensor(const std::string& name, const std::vector<Pie
   TensorView view = params_[piece.param];
   if (piece.rows != m.rows) {
     if (view.ndim > 2) {  // a stack of matrices, as one matrix of all their rows
-      if (!view.contiguous()) return Unimplemented("tensor \"" + name + "\": rows of a padded stack");
+      if (!view.contiguous())
+        return Unimplemented("tensor \"" + name + "\": rows of a padded stack");
       view = TensorView::Contiguous(view.data, view.dtype, {m.rows, m.cols});
     }
     view = view.Rows(piece.param_begin, piece.param_begin + piece.rows);

@@ -1,6 +1,6 @@
 // What a GGUF file says of a model, read off its graph (so that a family's defaults are known in
-// one place, the family), and what can't be said there: refused by name. SPDX-License-Identifier:
-// Apache-2.0
+// one place, the family), and what can't be said there: refused by name.
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>

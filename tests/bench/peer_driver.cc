@@ -52,6 +52,14 @@ void Append(const std::vector<int32_t>& ids, const json::Value& labels, engine::
   batch->cu_seqlens.push_back(static_cast<int32_t>(batch->ids.size()));
 }
 
+SessionOptions Options(int32_t threads) {
+  SessionOptions options;
+  options.plugin_dir = RETORT_BUILTIN_DIR;
+  options.engine_path = RETORT_ENGINE_FILE;
+  options.n_threads = threads;
+  return options;
+}
+
 int64_t PeakBytes() {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;) {
@@ -63,10 +71,7 @@ int64_t PeakBytes() {
 
 class Driver {
  public:
-  explicit Driver(int32_t threads)
-      : session_({.plugin_dir = RETORT_BUILTIN_DIR,
-                  .engine_path = RETORT_ENGINE_FILE,
-                  .n_threads = threads}) {}
+  explicit Driver(int32_t threads) : session_(Options(threads)) {}
 
   Result<std::string> Run(const std::string& line) {
     RETORT_ASSIGN_OR_RETURN(const json::Document request, json::Document::Parse(line, "request"));

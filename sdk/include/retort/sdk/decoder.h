@@ -108,7 +108,7 @@ inline std::string ScalingWith(const JsonValue& scaling, std::string_view type, 
   for (size_t i = 0; i < scaling.size(); ++i) {
     const std::string_view key = scaling.key_at(i);
     if (key == "rope_type" || key == "type" || key == "original_max_position_embeddings") continue;
-    out += "," + Quote(key) + ":" + scaling[key].Dump();
+    out.append(",").append(Quote(key)).append(":").append(scaling[key].Dump());
   }
   return out + "}";
 }

@@ -103,8 +103,8 @@ typedef struct retort_rope_spec {
 #define RETORT_MOE_NORM_TOP_K (1u << 0) /* the chosen weights are made to add up to 1 */
 #define RETORT_MOE_SIGMOID (1u << 1)    /* router scores by sigmoid instead of softmax */
 
-/* Experts are gated MLPs. E experts, F hidden size of one, D width. A token takes the top_k experts of
- * the greatest score + score_bias, the lowest index first on ties, out of the top_k_groups best
+/* Experts are gated MLPs. E experts, F hidden size of one, D width. A token takes the top_k experts
+ * of the greatest score + score_bias, the lowest index first on ties, out of the top_k_groups best
  * groups; a group is as good as its best expert, with a score_bias as the sum of its two best. The
  * weight of an expert is its score. */
 typedef struct retort_moe_spec {
