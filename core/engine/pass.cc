@@ -141,6 +141,7 @@ TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
     angles.Cover(batch.positions, batch.cu_seqlens, batch.lengths);
   }
   batch_ = batch;
+  generates_ = store != nullptr;
   rows_ = static_cast<int64_t>(batch.ids.size());
   padded_rows_ = PaddedRows(rows_);
   arena_.Reserve(ArenaElements(plan_, padded_rows_) * DTypeSize(dtype()));

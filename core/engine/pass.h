@@ -117,6 +117,7 @@ class Pass {
   const Mode mode_;
   const int n_threads_;
   int32_t adapter_ = -1;
+  bool generates_ = false;            // there is a store: a row may not depend on its company
   const DType dtype_;                 // of activations: f32, or f64 if the weights are
   std::vector<float> low_rank_rows_;  // of few rows: what an adapter adds to a linear
   int64_t vocab_ = 0;                 // ids below it are in every embedding table

@@ -47,7 +47,8 @@ void Pass::SetAdapter(int32_t adapter) {
 
 void Pass::ForwardLinear(const Node& node, const NodePlan& plan) {
   ops::LinearForward(View(plan.in[0].value), WeightOf(node, plan), BiasOf(node, plan),
-                     View(plan.out), n_threads_, /*exact=*/mode_ == Mode::kTraining);
+                     View(plan.out), n_threads_, /*exact=*/mode_ == Mode::kTraining,
+                     /*any_company=*/generates_);
   if (adapter_ >= 0 && !node.lora.empty()) ForwardLora(node, plan);
 }
 

@@ -11,9 +11,12 @@
 namespace retort::ops {
 namespace {
 
-// Whether the packed products take it: weights narrower than the rows.
-bool IsStored(const TensorView& w, const TensorView& rows) {
-  if (w.dtype == rows.dtype) return false;
+// Whether the packed products take it: weights narrower than the rows, and f32 weights where a row
+// must come out alike in any company, which BLAS doesn't promise.
+bool IsStored(const TensorView& w, const TensorView& rows, bool any_company) {
+  if (w.dtype == rows.dtype) {
+    return any_company && w.dtype == DType::kF32 && w.strides[0] == w.shape[1];
+  }
   if (rows.dtype == DType::kF32 && model::PackedType(w.dtype) >= 0) return true;
   throw Error(Unimplemented("linear: weights in " + std::string(DTypeName(w.dtype)) +
                             " with rows in " + std::string(DTypeName(rows.dtype))));
@@ -22,8 +25,8 @@ bool IsStored(const TensorView& w, const TensorView& rows) {
 }  // namespace
 
 void LinearForward(const TensorView& x, const TensorView& w, const TensorView* bias,
-                   const TensorView& y, int n_threads, bool exact) {
-  if (IsStored(w, x)) {
+                   const TensorView& y, int n_threads, bool exact, bool any_company) {
+  if (IsStored(w, x, any_company)) {
     const retort_packed_matrix matrix = model::PackedMatrix(w, 0, exact);
     retort_packed_gemm_f32(&matrix, x.as<float>(), x.shape[0], x.strides[0],
                            bias == nullptr ? nullptr : bias->as<float>(), y.as<float>(),
@@ -54,7 +57,7 @@ void LinearForward(const TensorView& x, const TensorView& w, const TensorView* b
 
 void LinearBackwardInput(const TensorView& dy, const TensorView& w, const TensorView& dx,
                          bool accumulate, int n_threads) {
-  if (IsStored(w, dy)) {
+  if (IsStored(w, dy, false)) {
     const retort_packed_matrix matrix = model::PackedMatrix(w);
     retort_packed_gemm_transposed_f32(&matrix, dy.as<float>(), dy.shape[0], dy.strides[0],
                                       accumulate ? 1 : 0, dx.as<float>(), dx.strides[0], n_threads);

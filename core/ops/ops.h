@@ -27,8 +27,11 @@ void EmbedBackward(const TensorView& dy_TD, std::span<const int32_t> ids, double
 // row's result doesn't depend on the others. `bias` may be NULL. W is of x's type or, with f32
 // rows, of any stored one (core/model/packed.h); `exact`: then too no product rounds x.
 inline constexpr int64_t kSkinnyRows = 16;
+// any_company: f32 products of more rows are batch-invariant, too, and need no LibTorch; their sums
+// then run in another order than training's.
 void LinearForward(const TensorView& x_TI, const TensorView& w_OI, const TensorView* bias_O,
-                   const TensorView& y_TO, int n_threads, bool exact = false);
+                   const TensorView& y_TO, int n_threads, bool exact = false,
+                   bool any_company = false);
 // n_threads counts where W is of a stored type (never rounding dy); else LibTorch's threads work.
 void LinearBackwardInput(const TensorView& dy_TO, const TensorView& w_OI, const TensorView& dx_TI,
                          bool accumulate, int n_threads = 1);

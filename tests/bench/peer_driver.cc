@@ -1,6 +1,6 @@
 // The engine for measuring: one JSON object per line in, one out, the process stays. What is timed
 // here is the engine's work alone, as the peers' scripts time theirs.
-//   {"op":"open","model":PATH,"storage":"f32","lora":{"r":16,"alpha":32}}
+//   {"op":"open","model":PATH,"storage":"f32","lora":{"r":16,"alpha":32},"recompute":1}
 //   {"op":"train","batches":[[{"ids":[..],"labels":[..]},..],..],"learning_rate":1e-4}
 //       one optimizer step per batch; its documents are packed into one micro-batch. labels[t] is
 //       the token after t, -100: none
@@ -109,6 +109,7 @@ class Driver {
     RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, session_.Engine());
     RETORT_ASSIGN_OR_RETURN(model_, engine->Load(*opened_->source, std::move(graph), options));
     adapter_ = options.adapters.empty() ? -1 : 0;
+    recompute_ = static_cast<int32_t>(root["recompute"].IntOr(0));
     out.Field("seconds", watch.Seconds()).Field("weight_bytes", model_->weight_bytes());
     return OkStatus();
   }
@@ -117,6 +118,7 @@ class Driver {
     const PluginRegistry& plugins = session_.plugins();
     engine::TrainerOptions options;
     options.adapter = adapter_;
+    options.recompute = recompute_;
     RETORT_ASSIGN_OR_RETURN(loss_, plugins.Create("loss", "sft", "{}", retort_key{}));
     RETORT_ASSIGN_OR_RETURN(optimizer_, plugins.Create("optimizer", "adamw", "{}", retort_key{}));
     options.losses = {{.name = "sft",
@@ -212,7 +214,7 @@ class Driver {
   PluginInstance loss_, optimizer_;
   std::unique_ptr<engine::Model> model_;
   std::unique_ptr<engine::Trainer> trainer_;
-  int32_t adapter_ = -1;
+  int32_t adapter_ = -1, recompute_ = 0;
   int64_t step_ = 0;
 };
 

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "tests/golden/program.h"
 
@@ -14,16 +15,19 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// Names of the libraries that one token of the model takes, as the dynamic loader tells them.
-std::string LibrariesOf(const std::string& model, const std::string& prompt) {
+// Names of the libraries that a command takes, as the dynamic loader tells them.
+std::string LibrariesOf(const std::vector<std::string>& arguments) {
   setenv("LD_DEBUG", "files", 1);
-  const Outcome done = RunRetort({"generate", ModelPath(model), "--prompt", prompt, "--max-tokens",
-                                  "1", "--temperature", "0", "--json"});
+  const Outcome done = RunRetort(arguments);
   unsetenv("LD_DEBUG");
   EXPECT_EQ(done.exit_code, 0);
-  EXPECT_THAT(done.out, HasSubstr("completion_ids"));
   EXPECT_THAT(done.err, HasSubstr("libretort_engine.so"));
   return done.err;
+}
+
+std::string LibrariesOf(const std::string& model, const std::string& prompt) {
+  return LibrariesOf({"generate", ModelPath(model), "--prompt", prompt, "--max-tokens", "1",
+                      "--temperature", "0", "--json"});
 }
 
 std::string Words(int n) {
@@ -37,12 +41,15 @@ TEST(Start, PackedWeightsNeedNoLibTorch) {
   EXPECT_THAT(LibrariesOf("smollm2", Words(40)), Not(HasSubstr("libtorch_cpu.so")));
 }
 
-TEST(Start, ShortPromptsOfFloatsNeedNoLibTorch) {
+TEST(Start, PromptsOfFloatsNeedNoLibTorch) {
   EXPECT_THAT(LibrariesOf("llama", "The"), Not(HasSubstr("libtorch_cpu.so")));
+  EXPECT_THAT(LibrariesOf("llama", Words(40)), Not(HasSubstr("libtorch_cpu.so")));
 }
 
-TEST(Start, LongPromptsOfFloatsOpenIt) {
-  EXPECT_THAT(LibrariesOf("llama", Words(40)), HasSubstr("libtorch_cpu.so"));
+// As training does it, to the bit.
+TEST(Start, ScoringInFloatsOpensIt) {
+  EXPECT_THAT(LibrariesOf({"logprob", ModelPath("llama"), "--input", GoldenPath("texts.jsonl")}),
+              HasSubstr("libtorch_cpu.so"));
 }
 
 }  // namespace

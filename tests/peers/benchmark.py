@@ -18,6 +18,7 @@ import sys
 import oracle
 from bench import report
 
+TECHNIQUES = ("arena", "merge", "addnorm", "multitensor")  # core/base/features.h
 PAGE = oracle.ROOT / "docs" / "benchmarks.md"
 
 
@@ -53,7 +54,7 @@ def works(retort, driver, threads, turns):
         "prefill_q8_0": one("decode", "prefill", retort, "q8_0", 1.5, **t),
         "prefill_q4_1": one("decode", "prefill", retort, "q4_1", 1.5, **t),
         "shared_prompt": one("decode", "shared_prompt", driver, threads),
-        "encode": one("text", "encode", driver, turns),
+        "encode": one("text", "encode", retort, driver, turns),
         "first_token": one("text", "first_token", retort, 2 * turns),
     }
 
@@ -67,11 +68,9 @@ def ablations(options):
     """C1 and SmolLM2 training with one technique off at a time, against all on."""
     from bench import models, train
     from bench.ours import Ours, documents
-    techniques = json.loads(subprocess.run([options.retort, "doctor", "--json"], capture_output=True,
-                                           text=True, check=True).stdout).get("techniques", [])
     for name in ("C1", "C2", "SmolLM2"):
         batch = [documents(models.rows(name))] * train.STEPS[name] * 2
-        for technique in techniques:
+        for technique in TECHNIQUES:
             sides = [Ours(options.driver, options.threads),
                      Ours(options.driver, options.threads, RETORT_DISABLE=technique)]
             for side in sides:

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from bench import hf, models, pairs  # noqa: E402
 from bench.ours import Ours, documents  # noqa: E402
-from bench.train import path_of  # noqa: E402
+from bench.train import RECOMPUTE, path_of, work_of  # noqa: E402
 
 
 def peer_peak(name, threads):
@@ -24,12 +24,12 @@ def peer_peak(name, threads):
 def compare(name, bar, driver, threads, **environment):
     batch = models.rows(name)
     ours = Ours(driver, threads, **environment)
-    ours.open(path_of(name))
+    ours.open(path_of(name), recompute=RECOMPUTE.get(name, 0))
     mine = ours.train([documents(batch)] * 3)["peak_bytes"]
     ours.close()
     theirs = peer_peak(name, threads)
     ratio = mine / theirs
-    return pairs.Pair(f"peak memory, train {name} {len(batch)} x {len(batch[0])}", "MiB",
+    return pairs.Pair(f"peak memory, {work_of(name, batch)}", "MiB",
                       "transformers", theirs / 2**20, mine / 2**20, ratio, ratio, ratio, bar,
                       lower_is_better=True)
 

@@ -41,6 +41,16 @@ def smollm2():
     return oracle.smollm2_path()
 
 
+def smollm2_folder(retort):
+    """SmolLM2 as an HF folder: its tokenizer.json is what both tokenizers read."""
+    folder = cache() / "smollm2"
+    if not (folder / "tokenizer.json").exists():
+        cache().mkdir(parents=True, exist_ok=True)
+        subprocess.run([retort, "model", "convert", smollm2(), folder, "--type", "bf16"], check=True,
+                       capture_output=True)
+    return folder
+
+
 def quantized(retort, kind):
     """SmolLM2 as a GGUF of that type: the shipped Q4_1 file, or one that retort writes from it."""
     if kind == "q4_1":

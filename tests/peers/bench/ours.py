@@ -11,7 +11,7 @@ class Ours:
     def __init__(self, driver, threads, **environment):
         self.process = subprocess.Popen(
             [driver, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, **environment})
+            env={"GOMP_SPINCOUNT": "1000", **os.environ, **environment})  # as bin/retort sets it
 
     def ask(self, op, **request):
         self.process.stdin.write(json.dumps({"op": op, **request}) + "\n")

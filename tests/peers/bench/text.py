@@ -13,6 +13,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import oracle  # noqa: E402
+import tokenizers  # noqa: E402
 from bench import models, pairs  # noqa: E402
 from bench.ours import Ours  # noqa: E402
 
@@ -22,7 +23,7 @@ MEGABYTES = 10
 def lines():
     """Different text in every line: GSM8K, shuffled by words so that no line comes twice."""
     records = oracle.read_jsonl(oracle.FIXTURES / "gsm8k" / "train_small.jsonl")
-    words = " ".join(r["question"] + " " + r["answer"].replace("\n", " ") for r in records).split(" ")
+    words = " ".join((r["question"] + " " + r["answer"]).replace("\n", " ") for r in records).split(" ")
     made, size, i = [], 0, 0
     while size < MEGABYTES << 20:
         step, begin = 1 + 2 * (i % 499), (i * 7919) % len(words)
@@ -33,24 +34,25 @@ def lines():
     return made
 
 
-def encode(driver, turns=5):
+def encode(retort, driver, turns=5):
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    tokenizer = oracle.open_model(models.smollm2())[1]
+    folder = models.smollm2_folder(retort)
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     text = lines()
     ours = Ours(driver, 1)
-    ours.open(models.smollm2(), "auto")
+    ours.open(folder, "auto")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(text) + "\n")
         file.flush()
         size = pathlib.Path(file.name).stat().st_size / 2**20
-        count = sum(len(tokenizer.backend_tokenizer.encode(line, add_special_tokens=False).ids)
+        count = sum(len(tokenizer.encode(line, add_special_tokens=False).ids)
                     for line in text)
         assert ours.ask("encode", path=file.name)["tokens"] == count
 
         def theirs():
             begin = time.perf_counter()
             for line in text:
-                tokenizer.backend_tokenizer.encode(line, add_special_tokens=False)
+                tokenizer.encode(line, add_special_tokens=False)
             return size / (time.perf_counter() - begin)
 
         def mine():
