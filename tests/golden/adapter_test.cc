@@ -6,8 +6,7 @@
 #include <cmath>
 #include <map>
 
-#include "host/session/session.h"
-#include "tests/golden/program.h"
+#include "tests/golden/training.h"
 
 namespace retort::golden {
 namespace {
@@ -39,13 +38,7 @@ struct Golden {
 
 class GoldenAdapter : public testing::TestWithParam<const char*> {
  protected:
-  static host::SessionOptions Options() {
-    host::SessionOptions options;
-    options.plugin_dir = RETORT_PLUGIN_DIR;
-    options.engine_path = RETORT_ENGINE_FILE;
-    return options;
-  }
-  host::Session session_{Options()};
+  host::Session session_{EngineOptions()};
   Golden golden_{GetParam()};
 };
 
@@ -80,24 +73,6 @@ TEST_P(GoldenAdapter, LogprobsEqualPeft) {
   }
   EXPECT_LE(worst, kLogprobTolerance);
   std::printf("%s: worst difference of a log-probability %.3g\n", GetParam(), worst);
-}
-
-engine::MicroBatch BatchOf(json::Value window) {
-  engine::MicroBatch batch;
-  batch.cu_seqlens = {0};
-  const auto firsts = Ints(window["n_prompt"]);
-  for (size_t d = 0; d < firsts.size(); ++d) {
-    const auto ids = Ints(window["ids"][d]);
-    for (size_t t = 0; t < ids.size(); ++t) {
-      const bool has_label = t + 1 < ids.size() && static_cast<int64_t>(t) + 1 >= firsts[d];
-      batch.ids.push_back(static_cast<int32_t>(ids[t]));
-      batch.positions.push_back(static_cast<int32_t>(t));
-      batch.labels.push_back(has_label ? ids[t + 1] : -100);
-      batch.weight.push_back(1);
-    }
-    batch.cu_seqlens.push_back(static_cast<int32_t>(batch.ids.size()));
-  }
-  return batch;
 }
 
 // Norm and products with cos(i (k + 1)) of a gradient against the golden's, relative to its norm.

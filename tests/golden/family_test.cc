@@ -10,8 +10,7 @@
 
 #include "core/io/safetensors.h"
 #include "core/model/params.h"
-#include "host/session/session.h"
-#include "tests/golden/program.h"
+#include "tests/golden/training.h"
 
 namespace retort::golden {
 namespace {
@@ -22,37 +21,11 @@ constexpr double kTolerance = 1e-3;  // of a gradient's norm, the issue's bar
 
 class GoldenFamily : public testing::TestWithParam<const char*> {
  public:
-  static host::SessionOptions Options() {
-    host::SessionOptions options;
-    options.plugin_dir = RETORT_PLUGIN_DIR;
-    options.engine_path = RETORT_ENGINE_FILE;
-    return options;
-  }
-
  protected:
   const host::OpenedModel& Open() { return *session_.OpenModel(ModelPath(GetParam())).value(); }
 
-  host::Session session_{Options()};
+  host::Session session_{EngineOptions()};
 };
-
-// The documents of a golden as one packed batch.
-engine::MicroBatch BatchOf(json::Value head) {
-  engine::MicroBatch batch;
-  batch.cu_seqlens = {0};
-  const auto firsts = Ints(head["n_prompt"]);
-  for (size_t d = 0; d < firsts.size(); ++d) {
-    const auto ids = Ints(head["ids"][d]);
-    for (size_t t = 0; t < ids.size(); ++t) {
-      const bool has_label = t + 1 < ids.size() && static_cast<int64_t>(t) + 1 >= firsts[d];
-      batch.ids.push_back(static_cast<int32_t>(ids[t]));
-      batch.positions.push_back(static_cast<int32_t>(t));
-      batch.labels.push_back(has_label ? ids[t + 1] : -100);
-      batch.weight.push_back(1);
-    }
-    batch.cu_seqlens.push_back(static_cast<int32_t>(batch.ids.size()));
-  }
-  return batch;
-}
 
 // Gradients of params as those of the checkpoint's tensors: a param may be rows of one, or stacked
 // from several.
@@ -175,7 +148,7 @@ TEST_P(GoldenFamily, ASavedFolderIsEqualToTheBit) {
 // Stacks of experts as one tensor each (transformers' save_original_format=False): read, and saved
 // as they were.
 TEST(GoldenExperts, FoldersWithWholeStacksComeBackEqual) {
-  host::Session session(GoldenFamily::Options());
+  host::Session session(EngineOptions());
   const host::OpenedModel& parts = *session.OpenModel(ModelPath("mixtral")).value();
   const auto model = session.LoadModel(parts).value();
   graph::Graph graph = session.BuildGraph(*parts.source).value();

@@ -5,9 +5,8 @@
 
 #include <cstring>
 
-#include "core/engine/pass.h"
 #include "tests/unit/engine/count_allocations.h"
-#include "tests/unit/engine/tiny_model.h"
+#include "tests/unit/engine/whole_graph.h"
 
 namespace retort::engine::test {
 namespace {
@@ -17,35 +16,9 @@ using testing::HasSubstr;
 constexpr int kThreads = 1;
 const TinySpec kSpec{.custom_ops = true};
 
-template <class T>
-std::vector<T> Values(const TensorView& view) {
-  return {view.as<T>(), view.as<T>() + view.numel()};
-}
+TEST(CustomOps, PackedDocumentsAreAsIfAlone) { ExpectPackedAsIfAlone(kSpec); }
 
-TEST(CustomOps, PackedDocumentsAreAsIfAlone) {
-  TinyModel<double> model(kSpec);
-  Inference inference(model.graph, model.views, kThreads);
-  const MicroBatch packed = Documents({5, 1, 9}, kSpec.vocab);
-  std::vector<double> want;
-  for (size_t d = 0; d < 3; ++d) {
-    const int32_t length = packed.cu_seqlens[d + 1] - packed.cu_seqlens[d];
-    const auto alone =
-        Values<double>(inference.Forward(RowsOf(Documents({length}, kSpec.vocab, d)), nullptr));
-    want.insert(want.end(), alone.begin(), alone.end());
-  }
-  const auto got = Values<double>(inference.Forward(RowsOf(packed), nullptr));
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-12) << i;
-}
-
-TEST(CustomOps, InferenceEqualsTheTrainingForward) {
-  TinyModel<float> model(kSpec);
-  Inference inference(model.graph, model.views, kThreads);
-  Pass training(model.graph, model.views, Mode::kTraining, kThreads);
-  const MicroBatch batch = Documents({30, 5, 17}, kSpec.vocab);
-  const auto want = Values<float>(training.Forward(RowsOf(batch), nullptr));
-  EXPECT_EQ(Values<float>(inference.Forward(RowsOf(batch), nullptr)), want);
-}
+TEST(CustomOps, InferenceEqualsTheTrainingForward) { ExpectInferenceEqualsTraining(kSpec); }
 
 TEST(CustomOps, PlannedBuffersThatLiveTogetherDoNotOverlap) {
   const graph::Graph graph = TinyFamily(kSpec).Build();
@@ -163,15 +136,7 @@ TEST(CustomOps, ASteadyPassAllocatesNothing) {
 graph::Graph OneOp(const char* op, std::string_view attributes = {}) {
   graph::Builder builder("one", MakeTestOp);
   const retort_builder_v1* t = builder.table();
-  const auto param = [&](const char* name) {
-    const std::array<int64_t, 2> shape = {7, 4};
-    retort_param_spec spec{};
-    spec.struct_size = sizeof(spec);
-    spec.name = name;
-    spec.shape = shape.data();
-    spec.ndim = 2;
-    return t->param(t->ctx, &spec);
-  };
+  const auto param = [&](const char* name) { return AddParam(t, name, {7, 4}); };
   const retort_value x = t->embed(t->ctx, param("embed"), 1);
   t->block(t->ctx, 0);
   const retort_value y = t->custom(t->ctx, op, &x, 1, 1, ToStr(attributes));

@@ -3,9 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
-#include "core/engine/pass.h"
 #include "tests/unit/engine/count_allocations.h"
-#include "tests/unit/engine/tiny_model.h"
+#include "tests/unit/engine/whole_graph.h"
 
 namespace retort::engine::test {
 namespace {
@@ -13,47 +12,16 @@ namespace {
 constexpr int kThreads = 1;
 const TinySpec kSpec{.experts = true, .aux_coef = 0.25};
 
-template <class T>
-std::vector<T> Values(const TensorView& view) {
-  return {view.as<T>(), view.as<T>() + view.numel()};
-}
+TEST(Experts, PackedDocumentsAreAsIfAlone) { ExpectPackedAsIfAlone(kSpec); }
 
-TEST(Experts, PackedDocumentsAreAsIfAlone) {
-  TinyModel<double> model(kSpec);
-  Inference inference(model.graph, model.views, kThreads);
-  std::vector<double> want;
-  const std::vector<int32_t> lengths = {5, 1, 9};
-  for (size_t d = 0; d < lengths.size(); ++d) {
-    const MicroBatch one = Documents({lengths[d]}, kSpec.vocab, d);
-    const auto alone = Values<double>(inference.Forward(RowsOf(one), nullptr));
-    want.insert(want.end(), alone.begin(), alone.end());
-  }
-  const MicroBatch packed = Documents(lengths, kSpec.vocab);
-  const auto got = Values<double>(inference.Forward(RowsOf(packed), nullptr));
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-12) << i;
-}
-
-TEST(Experts, InferenceEqualsTheTrainingForward) {
-  TinyModel<float> model(kSpec);
-  Inference inference(model.graph, model.views, kThreads);
-  Pass training(model.graph, model.views, Mode::kTraining, kThreads);
-  const MicroBatch batch = Documents({30, 5, 17}, kSpec.vocab);
-  const auto want = Values<float>(training.Forward(RowsOf(batch), nullptr));
-  EXPECT_EQ(Values<float>(inference.Forward(RowsOf(batch), nullptr)), want);
-}
+TEST(Experts, InferenceEqualsTheTrainingForward) { ExpectInferenceEqualsTraining(kSpec); }
 
 // An embedding, a router and its experts.
 graph::Graph OnlyExperts() {
   graph::Builder builder("experts");
   const retort_builder_v1* t = builder.table();
-  const auto param = [&](const char* name, std::vector<int64_t> shape) {
-    retort_param_spec spec{};
-    spec.struct_size = sizeof(spec);
-    spec.name = name;
-    spec.shape = shape.data();
-    spec.ndim = static_cast<uint32_t>(shape.size());
-    return t->param(t->ctx, &spec);
+  const auto param = [&](const char* name, const std::vector<int64_t>& shape) {
+    return AddParam(t, name, shape);
   };
   const retort_value x = t->embed(t->ctx, param("embed", {7, 32}), 1);
   retort_moe_spec moe{};

@@ -3,9 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
-#include "core/engine/pass.h"
 #include "tests/unit/engine/count_allocations.h"
-#include "tests/unit/engine/tiny_model.h"
+#include "tests/unit/engine/whole_graph.h"
 
 namespace retort::engine::test {
 namespace {
@@ -14,38 +13,14 @@ constexpr int kThreads = 1;
 const TinySpec kSpec{.row_ops = true};
 
 template <class T>
-std::vector<T> Values(const TensorView& view) {
-  return {view.as<T>(), view.as<T>() + view.numel()};
-}
-
-template <class T>
 void ExpectNear(const std::vector<T>& got, const std::vector<T>& want, double tolerance) {
   ASSERT_EQ(got.size(), want.size());
   for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], tolerance) << i;
 }
 
-TEST(RowOps, PackedDocumentsAreAsIfAlone) {
-  TinyModel<double> model(kSpec);
-  Inference inference(model.graph, model.views, kThreads);
-  std::vector<double> want;
-  const std::vector<int32_t> lengths = {5, 1, 9};
-  for (size_t d = 0; d < lengths.size(); ++d) {
-    const MicroBatch one = Documents({lengths[d]}, kSpec.vocab, d);
-    const auto alone = Values<double>(inference.Forward(RowsOf(one), nullptr));
-    want.insert(want.end(), alone.begin(), alone.end());
-  }
-  const MicroBatch packed = Documents(lengths, kSpec.vocab);
-  ExpectNear(Values<double>(inference.Forward(RowsOf(packed), nullptr)), want, 1e-12);
-}
+TEST(RowOps, PackedDocumentsAreAsIfAlone) { ExpectPackedAsIfAlone(kSpec); }
 
-TEST(RowOps, InferenceEqualsTheTrainingForward) {
-  TinyModel<float> model(kSpec);
-  Inference inference(model.graph, model.views, kThreads);
-  Pass training(model.graph, model.views, Mode::kTraining, kThreads);
-  const MicroBatch batch = Documents({30, 5, 17}, kSpec.vocab);
-  const auto want = Values<float>(training.Forward(RowsOf(batch), nullptr));
-  EXPECT_EQ(Values<float>(inference.Forward(RowsOf(batch), nullptr)), want);
-}
+TEST(RowOps, InferenceEqualsTheTrainingForward) { ExpectInferenceEqualsTraining(kSpec); }
 
 // Keys and values of one sequence per layer, in f64; attention written out.
 class PlainCache final : public AttentionStore {
@@ -133,13 +108,8 @@ TEST(RowOps, PlannedBuffersThatLiveTogetherDoNotOverlap) {
 graph::Graph OnlyRowOps() {
   graph::Builder builder("rows");
   const retort_builder_v1* t = builder.table();
-  const auto param = [&](const char* name, std::vector<int64_t> shape) {
-    retort_param_spec spec{};
-    spec.struct_size = sizeof(spec);
-    spec.name = name;
-    spec.shape = shape.data();
-    spec.ndim = static_cast<uint32_t>(shape.size());
-    return t->param(t->ctx, &spec);
+  const auto param = [&](const char* name, const std::vector<int64_t>& shape) {
+    return AddParam(t, name, shape);
   };
   const retort_value x = t->embed(t->ctx, param("embed", {7, 12}), 1);
   const retort_value y = t->layer_norm(t->ctx, x, param("w", {12}), param("b", {12}), 1e-5);
