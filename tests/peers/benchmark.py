@@ -61,7 +61,8 @@ def works(retort, driver, threads, turns):
 
 def run_one(name, options):
     pair = works(options.retort, options.driver, options.threads, options.turns)[name]()
-    print(json.dumps({**dataclasses.asdict(pair), "holds": pair.holds()}))
+    print(json.dumps({**dataclasses.asdict(pair), "holds": pair.holds(),
+                      "commit": report.commit_of(oracle.ROOT)}))
 
 
 def ablations(options):

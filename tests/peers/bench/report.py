@@ -37,21 +37,25 @@ def versions():
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
-def measured(pairs, threads, turns, commit):
+def commit_of(folder):
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                          cwd=folder).stdout.strip()
+
+
+def measured(pairs, threads, turns):
+    commits = sorted({pair.get("commit", "commits that were not recorded") for pair in pairs})
     head = ("| work | peer | theirs | ours | unit | ratio (quartiles) | bar | holds |\n"
             "|---|---|---|---|---|---|---|---|\n")
     return (f"{BEGIN}\nProcessor: {processor()}; {threads} threads; {turns} turns. {versions()}. "
-            f"retort at {commit}.\n\n{head}" + "\n".join(line(pair) for pair in pairs) + f"\n{END}")
+            f"retort at {', '.join(commits)}.\n\n{head}" + "\n".join(line(pair) for pair in pairs) + f"\n{END}")
 
 
 def write(page, results, threads, turns):
     """Puts the table between the page's marks."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                            cwd=page.parent).stdout.strip()
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    page.write_text(before + measured(results, threads, turns, commit) + after, encoding="utf-8")
+    page.write_text(before + measured(results, threads, turns) + after, encoding="utf-8")
 
 
 def load(path):
