@@ -154,15 +154,18 @@ static void WidenFloatLanes(const PackedView& w, int64_t row, int64_t begin, int
   float tile[kGroup * kGroup] = {};
   for (int64_t c = begin; c < end; c += kGroup) {
     const int64_t n = end - c < kGroup ? end - c : kGroup;
+    float* const to = out + (c - begin) * stride;
+    if (w.type == RETORT_PACKED_F32 && rows == kGroup && n == kGroup) {
+      Transpose16(reinterpret_cast<const float*>(w.codes) + row * w.cols + c, w.cols, to, stride);
+      continue;
+    }
     for (int64_t r = 0; r < rows; ++r) WidenFloats(w, row + r, c, c + n, tile + r * kGroup);
     if (n == kGroup) {
-      Transpose16(tile, kGroup, out + (c - begin) * stride, stride);
+      Transpose16(tile, kGroup, to, stride);
       continue;
     }
     for (int64_t i = 0; i < n; ++i) {
-      for (int64_t r = 0; r < kGroup; ++r) {
-        out[(c - begin + i) * stride + r] = tile[r * kGroup + i];
-      }
+      for (int64_t r = 0; r < kGroup; ++r) to[i * stride + r] = tile[r * kGroup + i];
     }
   }
 }

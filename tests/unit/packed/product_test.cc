@@ -112,6 +112,38 @@ TEST(PackedGemm, ManyColumnsInSeveralChunks) {
   }
 }
 
+// Several panels of outputs, rows a multiple of 4096 bytes apart.
+TEST(PackedGemm, ManyOutputsOfRowsThatShareSetsOfTheCache) {
+  for (int type = 0; type < RETORT_PACKED_TYPES; ++type) {
+    SCOPED_TRACE(TypeName(type));
+    const auto packed = RandomPacked(type, 201, 2048, 1);
+    packed->matrix.exact = 1;
+    CheckCase(*packed, 29, true);
+  }
+}
+
+// Float types have one order of sums up to 16 rows and one from 17 on.
+TEST(PackedGemm, ARowOfManyDoesNotDependOnTheBatchOrTheThreads) {
+  ForEachLevel([] {
+    for (int type = 0; type < RETORT_PACKED_TYPES; ++type) {
+      SCOPED_TRACE(TypeName(type));
+      const int64_t outputs = 83, cols = 1792, few = 17, many = 70;
+      const auto packed = RandomPacked(type, outputs, cols, 1);
+      const auto x = Random<float>(many * cols, 2);
+      std::vector<float> whole(size_t(many * outputs)), part(size_t(few * outputs));
+      retort_packed_gemm_f32(&packed->matrix, x.data(), many, 0, nullptr, whole.data(), 0, 2);
+      for (int64_t first : {0, 5, 16, 53}) {
+        retort_packed_gemm_f32(&packed->matrix, x.data() + first * cols, few, 0, nullptr,
+                               part.data(), 0, first % 2 ? 1 : 3);
+        ASSERT_EQ(
+            std::memcmp(part.data(), whole.data() + first * outputs, part.size() * sizeof(float)),
+            0)
+            << "from row " << first;
+      }
+    }
+  });
+}
+
 // Block types: any batch. The others: up to 16 rows.
 TEST(PackedGemm, ARowsBitsDoNotDependOnTheBatchOrTheThreads) {
   ForEachLevel([] {

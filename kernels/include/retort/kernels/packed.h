@@ -69,7 +69,8 @@ void retort_quantize(int type, const float* weights, int64_t n,
                      void* blocks) RETORT_KERNELS_NOEXCEPT;
 
 // y[m,o] = sum_i x[m,i] * w[o,i] (+ bias[o], if not NULL). Any m. Batch-invariant as
-// retort_skinny_gemm_f32: block types and NF4 whatever m is, float types up to 16 rows.
+// retort_skinny_gemm_f32: block types and NF4 whatever m is; float types sum in one order up to 16
+// rows and in one from 17 on.
 // A NaN or infinity in a row of x makes that row of y not finite. y overlaps no input.
 // Strides 0: contiguous.
 void retort_packed_gemm_f32(const retort_packed_matrix* w, const float* x, int64_t m,
