@@ -27,6 +27,8 @@ constexpr int64_t kSquaresBlock = 4096;
 constexpr int64_t kNormChunk = 64;
 // Virtual rows of one task of attention over a blocked cache.
 constexpr int64_t kKvRows = 16;
+// Up to so many rows a skinny GEMM is bound by memory alone.
+constexpr int64_t kFewRows = 2;
 // Query rows and keys of a block of training attention; query heads that share its tiles.
 constexpr int64_t kTrainBlock = 48;
 constexpr int64_t kTrainHeads = 4;

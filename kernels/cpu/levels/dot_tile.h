@@ -1,6 +1,6 @@
-// Dot products of a few rows of w with a few rows of x, held in registers. The one place that
-// fixes the reduction order of skinny GEMM: 16 lanes over the columns, then Sum's tree; so a value
-// does not depend on the tile it was computed in.
+// Dot products of a few rows of w with a row or two of x (more of f64), held in registers. The
+// order of a sum is skinny GEMM's: 16 lanes over the columns, then Sum's tree; so a value does not
+// depend on the tile it was computed in.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -146,8 +146,7 @@ static inline void RunRows(const DotArgs<ScalarOf<V>>& a, int64_t rows) {
 
 // y[m, o] = x[m] . w[o] (+ bias[o]) for all `rows` of x and `outputs` of w.
 // While x fits L1 beside the stream, one row of w at a time is fastest: the processor's prefetcher
-// follows a single stream best. Beyond, tiles of kTileW rows load x less often; the fetching of
-// the next tile is then spread over the passes.
+// follows a single stream best. Beyond, tiles of kTileW rows load x less often.
 template <class V>
 static inline void Dots(DotArgs<ScalarOf<V>> a, int64_t rows, int64_t outputs) {
   int64_t o = 0;
@@ -162,13 +161,7 @@ static inline void Dots(DotArgs<ScalarOf<V>> a, int64_t rows, int64_t outputs) {
   if (rows * a.cols <= kL1Elements) {
     return run(1, [&] { RunRows<V, 1, 4, 1>(a, rows); });
   }
-  if (rows >= kTileW * kTileX) {
-    run(kTileW, [&] { RunRows<V, kTileW, kTileX, 1>(a, rows); });
-  } else if (rows > kTileX) {
-    run(kTileW, [&] { RunRows<V, kTileW, kTileX, kTileW / 2>(a, rows); });
-  } else {
-    run(kTileW, [&] { RunRows<V, kTileW, kTileX, kTileW>(a, rows); });
-  }
+  run(kTileW, [&] { RunRows<V, kTileW, kTileX, kTileW>(a, rows); });
   run(1, [&] { RunRows<V, 1, kTileX, 0>(a, rows); });
 }
 

@@ -36,6 +36,20 @@ static inline F4 Sum4(F16 a, F16 b, F16 c, F16 d) {
   return s0 + s1;
 }
 
+// out[j] = Sum of the vector at v + 16 j, for j < n.
+static inline void SumEach(const float* v, int64_t n, float* out) {
+  int64_t j = 0;
+#if RETORT_KERNELS_LEVEL == 2
+  for (; j + 16 <= n; j += 16) Sum16(v + 16 * j, out + j);
+#endif
+  const auto at = [&](int64_t i) { return F16::Load(v + 16 * i); };
+  for (; j + 4 <= n; j += 4) {
+    const F4 sums = Sum4(at(j), at(j + 1), at(j + 2), at(j + 3));
+    memcpy(out + j, &sums, sizeof(sums));
+  }
+  for (; j < n; ++j) out[j] = Sum(at(j));
+}
+
 // e^x to about 2 ulp; 0 below -87.33 (no denormals), inf above 88.73, NaN stays.
 // Method: x = n ln 2 + r, ln 2 in two parts (the high one has trailing zeros, so n * high is exact
 // with or without fma), a degree-6 polynomial on |r| <= ln 2 / 2, 2^n as two factors so that

@@ -82,5 +82,8 @@ static inline float MaxAll(F16 x) {
 static inline void Prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }
+static inline void PrefetchL2(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 
 }  // namespace retort::kernels::RETORT_KERNELS_NS

@@ -44,9 +44,33 @@ static inline F4 Fold4(F16 a) {
   const __m256 s = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   return (F4)_mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
 }
+// Quarters (two bits each, as the intrinsics count them) of a and b, and their sum.
+template <int kLow, int kHigh>
+static inline __m512 FoldQuarters(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, kLow), _mm512_shuffle_f32x4(a, b, kHigh));
+}
+template <int kLow, int kHigh>
+static inline __m512 FoldInQuarters(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_ps(a, b, kLow), _mm512_shuffle_ps(a, b, kHigh));
+}
+// out[j] = Sum of the vector at v + 16 j, for j < 16: all 16 go down the tree together.
+static inline void Sum16(const float* v, float* out) {
+  __m512 four[4];  // vectors j, j + 4, j + 8, j + 12 folded to four lanes each
+  for (int j = 0; j < 4; ++j) {
+    const auto at = [&](int i) { return _mm512_loadu_ps(v + 16 * (j + i)); };
+    four[j] = FoldQuarters<0x88, 0xdd>(FoldQuarters<0x44, 0xee>(at(0), at(4)),
+                                       FoldQuarters<0x44, 0xee>(at(8), at(12)));
+  }
+  const __m512 low = FoldInQuarters<0x44, 0xee>(four[0], four[1]);
+  const __m512 high = FoldInQuarters<0x44, 0xee>(four[2], four[3]);
+  _mm512_storeu_ps(out, FoldInQuarters<0x88, 0xdd>(low, high));
+}
 static inline float MaxAll(F16 a) { return _mm512_reduce_max_ps(a.v); }
 static inline void Prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
+static inline void PrefetchL2(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }
 
 }  // namespace retort::kernels::RETORT_KERNELS_NS

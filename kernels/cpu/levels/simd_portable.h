@@ -94,5 +94,6 @@ static inline float MaxAll(F16 a) {
   return m;
 }
 static inline void Prefetch(const void* p) { __builtin_prefetch(p); }
+static inline void PrefetchL2(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace retort::kernels::RETORT_KERNELS_NS
