@@ -2,20 +2,17 @@
 
 SPDX-License-Identifier: Apache-2.0
 """
+import json
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
-import oracle  # noqa: E402
-import tokenizers  # noqa: E402
-from bench import models, pairs  # noqa: E402
-from bench.ours import Ours  # noqa: E402
+import oracle
+import tokenizers
+from bench import models, pairs
+from bench.ours import Ours
 
 MEGABYTES = 10
 
@@ -66,33 +63,45 @@ def encode(retort, driver, turns=5):
 PROMPT = "What is one and one?"
 
 
-def first_token(retort, turns=5):
-    """Seconds; llama.cpp's count from its first call on: its exec and loading are left out."""
-    def theirs():
-        return float(subprocess.run([sys.executable, __file__, str(models.smollm2())], check=True,
-                                    capture_output=True, text=True).stdout)
+def llama_program():
+    """The peer's program, compiled anew when its source or the peer's headers are newer."""
+    import llama_cpp
+    source = pathlib.Path(__file__).with_name("llama_first_token.c")
+    site = pathlib.Path(llama_cpp.__file__).parents[1]
+    program, header = models.cache() / "llama_first_token", site / "include" / "llama.h"
+    newest = max(source.stat().st_mtime, header.stat().st_ctime)
+    if not program.exists() or program.stat().st_mtime < newest:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cc", "-O2", "-Wall", source, "-o", program, f"-I{site / 'include'}",
+                        f"-L{site / 'lib'}", f"-Wl,-rpath,{site / 'lib'}", "-lllama", "-lggml",
+                        "-lggml-base"], check=True)
+    return program
 
-    def mine():
-        begin = time.perf_counter()
-        subprocess.run([retort, "generate", models.smollm2(), "--chat", "--prompt", PROMPT,
-                        "--max-tokens", "1", "--temperature", "0", "--quiet"], check=True, capture_output=True)
-        return time.perf_counter() - begin
-    result = pairs.paired("process start to first token, SmolLM2 Q4_1", "s", "llama.cpp", 1.0, theirs,
-                          mine, turns)
+
+def until_first_byte(command, environment):
+    """Seconds from spawning a program to its first byte on stdout; and all it wrote (stdout, stderr)."""
+    begin = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=environment) as process:
+        first = os.read(process.stdout.fileno(), 1)
+        seconds = time.perf_counter() - begin
+        out, err = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"{command[0]}: {err.decode()}")
+    return seconds, (first + out).decode(), err.decode()
+
+
+def first_token(retort, turns=5):
+    """Seconds of two whole processes, from spawn to the first byte; the file is in the page cache."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    ours = [retort, "generate", models.smollm2(), "--chat", "--prompt", PROMPT, "--max-tokens", "1",
+            "--temperature", "0", "--threads", "2", "--quiet"]
+    sample = json.loads(until_first_byte(ours, environment)[1])
+    peer = [llama_program(), models.smollm2(), "2", sample["prompt"]]
+    _, text, count = until_first_byte(peer, environment)
+    assert (text, int(count)) == (sample["completion"], len(sample["prompt_ids"])), (text, count)
+    result = pairs.paired("process start to first token, SmolLM2 Q4_1", "s", "llama.cpp", 1.0,
+                          lambda: until_first_byte(peer, environment)[0],
+                          lambda: until_first_byte(ours, environment)[0], turns)
     result.lower_is_better = True
     return result
-
-
-if __name__ == "__main__":
-    import llama_cpp as ll
-    import numpy  # noqa: F401 (llama.arg_max's, before the clock starts)
-
-    from bench.llama import Llama
-    begin = time.perf_counter()
-    model = Llama(sys.argv[1], 2)
-    vocabulary = ll.llama_model_get_vocab(model.model)
-    text = f"<|im_start|>user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n".encode()
-    ids = (ll.llama_token * 256)()
-    n = ll.llama_tokenize(vocabulary, text, len(text), ids, 256, True, True)
-    model.generate(list(ids[:n]), 1)
-    print(time.perf_counter() - begin)
