@@ -38,9 +38,12 @@ struct ScoreRequest {
   std::span<const int32_t> ids;  // prompt and completion joined
   int64_t first = 1;             // first position whose token is scored (at least 1)
   int32_t adapter = -1;          // of graph().adapters; -1: the base alone
+  double temperature = 1;        // logits are divided by it first
+  bool want_entropy = false;
 };
 struct ScoreResult {
-  std::vector<float> logp;  // of tokens first .. ids.size()-1, each given those before it
+  std::vector<float> logp;     // of tokens first .. ids.size()-1, each given those before it
+  std::vector<float> entropy;  // of the distributions over the same tokens, in nats; if wanted
 };
 
 // ---- generation ------------------------------------------------------------------------------
@@ -107,12 +110,33 @@ struct GenerateStats {
 
 // ---- training --------------------------------------------------------------------------------
 
+// What losses see beside labels. Each vector is empty (the input isn't there) or has an entry per
+// token; entry t is of token t itself, as in retort_sequence_loss_args, not of the row before it.
+struct SequenceInputs {
+  std::vector<float> old_logp, ref_logp, behaviour_logp, policy_weight;
+  std::vector<float> old_value, returns, advantage;
+  std::vector<int32_t> group_id;  // [S]
+  std::vector<float> target;      // [S]
+};
+// A teacher's cached rows. Entry t is of row t, which predicts token t + 1.
+struct TeacherRows {
+  int32_t k = 0;             // entries of a row; 0: no cache
+  std::vector<int32_t> ids;  // [T,K]; -1: unused
+  std::vector<float> logp;   // [T,K], at the temperature that the loss's spec asks for
+  std::vector<float> tail;   // [T], log of the rest's probability
+};
+// Which parts of the loss chain a micro-batch is for.
+inline constexpr uint32_t kTokenLosses = 1, kSequenceLosses = 2, kAllLosses = 3;
+
 // Packed documents: no padding. All spans have T elements, cu_seqlens S + 1.
 struct MicroBatch {
   std::vector<int32_t> ids, positions, cu_seqlens;
   std::vector<int64_t>
       labels;  // of the row that predicts it: labels[t] is the token after t; -100: none
   std::vector<float> weight;  // per label before normalisation; usually 1
+  SequenceInputs sequence = {};
+  TeacherRows teacher = {};
+  uint32_t losses = kAllLosses;
 };
 
 struct TokenLoss {  // one entry of the loss chain: the (checked) C table and its instance
@@ -121,13 +145,28 @@ struct TokenLoss {  // one entry of the loss chain: the (checked) C table and it
   retort_instance* instance = nullptr;
   double weight = 1;
 };
+// Likewise of losses over whole sequences: they see log-probabilities of the labels' tokens.
+struct SequenceLoss {
+  std::string name;
+  const retort_sequence_loss_v1* table = nullptr;
+  retort_instance* instance = nullptr;
+  double weight = 1;
+};
 struct Optimizer {
   std::string name;
   const retort_optimizer_v1* table = nullptr;
   retort_instance* instance = nullptr;
 };
+class Model;
 struct TrainerOptions {
-  std::vector<TokenLoss> losses;
+  std::vector<TokenLoss> losses;  // this or the next has at least one
+  std::vector<SequenceLoss> sequence_losses;
+  double temperature = 1;            // of the log-probabilities that sequence losses see
+  double max_completion_length = 1;  // likewise
+  // Gives token losses the logits of the same rows; of the same engine, outlives the trainer, not
+  // used elsewhere during a step. Its vocabulary may be longer or shorter by padding: losses see
+  // the columns that both have.
+  Model* teacher = nullptr;
   Optimizer optimizer;
   double weight_decay = 0;            // of the group that decays
   std::vector<std::string> no_decay;  // lower-case regexes; empty: transformers' default list

@@ -2,9 +2,11 @@
 #include "core/engine/score.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <string>
+#include <tuple>
 
 #include "core/engine/head.h"
 #include "core/ops/ops.h"
@@ -25,6 +27,9 @@ Status CheckRequest(size_t index, const ScoreRequest& request) {
   if (request.ids.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max() / 2)) {
     return InvalidArgument(name + " is too long: " + std::to_string(request.ids.size()));
   }
+  if (!(request.temperature > 0) || !std::isfinite(request.temperature)) {
+    return InvalidArgument(name + ": its temperature must be finite and above 0");
+  }
   return OkStatus();
 }
 
@@ -33,7 +38,7 @@ class Scorer {
   Scorer(Inference& inference, const graph::Graph& graph, int n_threads)
       : inference_(inference), graph_(graph), n_threads_(n_threads) {}
 
-  // One forward pass over all of `requests`.
+  // One forward pass over all of `requests`, which want the same.
   void Run(std::span<const ScoreRequest> requests, std::span<ScoreResult> results) {
     Pack(requests);
     const TensorView hidden = inference_.Forward(
@@ -41,6 +46,8 @@ class Scorer {
     const auto n = static_cast<int64_t>(rows_.size());
     const int64_t step = HeadChunkRows(n, graph_.vocab(), DType::kF32, 0);
     logp_.resize(rows_.size());
+    entropy_.resize(requests[0].want_entropy ? rows_.size() : 0);
+    scale_ = 1 / requests[0].temperature;
     for (int64_t begin = 0; begin < n; begin += step) {
       ScoreChunk(hidden, begin, std::min(step, n - begin));
     }
@@ -48,6 +55,10 @@ class Scorer {
     for (size_t i = 0; i < requests.size(); ++i) {
       const int64_t count = NumScored(requests[i]);
       results[i].logp.assign(next, next + count);
+      if (!entropy_.empty()) {
+        const auto first = entropy_.begin() + (next - logp_.begin());
+        results[i].entropy.assign(first, first + count);
+      }
       next += count;
     }
   }
@@ -83,8 +94,9 @@ class Scorer {
         hidden, std::span(rows_).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
         rows);
     inference_.Logits(rows, logits);
-    retort_row_logp_f32(logits_.data(), 0, count, vocab, 1.0, labels_.data() + begin,
-                        logp_.data() + begin, nullptr, n_threads_);
+    retort_row_logp_f32(logits_.data(), 0, count, vocab, scale_, labels_.data() + begin,
+                        logp_.data() + begin, entropy_.empty() ? nullptr : entropy_.data() + begin,
+                        n_threads_);
   }
 
   Inference& inference_;
@@ -92,30 +104,36 @@ class Scorer {
   const int n_threads_;
   std::vector<int32_t> ids_, positions_, cu_seqlens_, rows_;
   std::vector<int64_t> labels_;
-  std::vector<float> hidden_, logits_, logp_;
+  std::vector<float> hidden_, logits_, logp_, entropy_;
+  double scale_ = 1;
 };
 
 }  // namespace
 
 namespace {
 
-// Requests by adapter, in their order within one: a pass runs one adapter.
+// What is one for all requests of a pass.
+auto KindOf(const ScoreRequest& request) {
+  return std::tuple(request.adapter, request.temperature, request.want_entropy);
+}
+
+// Requests by kind, in their order within one.
 std::vector<size_t> PassOrder(std::span<const ScoreRequest> requests) {
   std::vector<size_t> order(requests.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return requests[a].adapter < requests[b].adapter; });
+                   [&](size_t a, size_t b) { return KindOf(requests[a]) < KindOf(requests[b]); });
   return order;
 }
 
-// The end of the pass that begins at `begin`, by its length and adapter.
+// The end of the pass that begins at `begin`, by its length and kind.
 size_t PassEnd(std::span<const ScoreRequest> requests, std::span<const size_t> order, size_t begin,
                int64_t limit) {
   size_t end = begin;
   int64_t tokens = 0;
   do {  // a request longer than the limit gets a pass of its own
     tokens += static_cast<int64_t>(requests[order[end++]].ids.size());
-  } while (end < order.size() && requests[order[end]].adapter == requests[order[begin]].adapter &&
+  } while (end < order.size() && KindOf(requests[order[end]]) == KindOf(requests[order[begin]]) &&
            tokens + static_cast<int64_t>(requests[order[end]].ids.size()) <= limit);
   return end;
 }

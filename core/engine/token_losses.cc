@@ -25,10 +25,6 @@ namespace {
 constexpr int64_t kIgnored = -100;
 constexpr uint64_t kProvided = RETORT_TOKEN_SEQUENCE_ID | RETORT_TOKEN_POSITION;
 
-bool IsScored(const MicroBatch& batch, size_t t) {
-  return batch.labels[t] != kIgnored && batch.weight[t] != 0;
-}
-
 std::string Named(const TokenLoss& loss) { return "loss \"" + loss.name + "\""; }
 
 void Copy(const TensorView& from, const TensorView& to) {
@@ -36,6 +32,21 @@ void Copy(const TensorView& from, const TensorView& to) {
 }
 
 }  // namespace
+
+bool IsScored(const MicroBatch& batch, size_t t) {
+  return batch.labels[t] != kIgnored && batch.weight[t] != 0;
+}
+
+Status CheckLabels(const MicroBatch& batch, int64_t vocab) {
+  for (size_t t = 0; t < batch.labels.size(); ++t) {
+    const int64_t label = batch.labels[t];
+    if (!IsScored(batch, t) || (label >= 0 && label < vocab)) continue;
+    return InvalidArgument("label " + std::to_string(label) + " of row " + std::to_string(t) +
+                           " is outside the vocabulary of " + std::to_string(vocab) +
+                           " (-100 means none)");
+  }
+  return OkStatus();
+}
 
 int64_t CountLabels(const MicroBatch& batch) {
   int64_t n = 0;
@@ -75,7 +86,6 @@ Result<std::unique_ptr<TokenLosses>> TokenLosses::Make(const graph::Graph& graph
                                                        std::span<const TensorView> params,
                                                        std::vector<TokenLoss> losses,
                                                        int64_t head_rows, int n_threads) {
-  if (losses.empty()) return InvalidArgument("training needs at least one loss");
   std::unique_ptr<TokenLosses> made(new TokenLosses(graph, params, head_rows, n_threads));
   for (TokenLoss& loss : losses) {
     for (const Entry& other : made->entries_) {
@@ -106,24 +116,16 @@ void TokenLosses::BeginWindow() {
   }
 }
 
-Status TokenLosses::CollectRows(const MicroBatch& batch) {
+void TokenLosses::CollectRows(const MicroBatch& batch) {
   rows_.clear();
   for (size_t t = 0; t < batch.labels.size(); ++t) {
-    if (!IsScored(batch, t)) continue;
-    const int64_t label = batch.labels[t];
-    if (label < 0 || label >= graph_.vocab()) {
-      return InvalidArgument("label " + std::to_string(label) + " of row " + std::to_string(t) +
-                             " is outside the vocabulary of " + std::to_string(graph_.vocab()) +
-                             " (-100 means none)");
-    }
-    rows_.push_back(static_cast<int32_t>(t));
+    if (IsScored(batch, t)) rows_.push_back(static_cast<int32_t>(t));
   }
   sequence_of_.resize(batch.ids.size());
   for (size_t s = 0; s + 1 < batch.cu_seqlens.size(); ++s) {
     std::fill(sequence_of_.begin() + batch.cu_seqlens[s],
               sequence_of_.begin() + batch.cu_seqlens[s + 1], static_cast<int32_t>(s));
   }
-  return OkStatus();
 }
 
 TokenLosses::Chunk TokenLosses::Layout(int64_t rows) {
@@ -158,7 +160,8 @@ TokenLosses::Chunk TokenLosses::Layout(int64_t rows) {
 }
 
 Status TokenLosses::Run(const HeadLossInputs& inputs, const PluginCallSettings& settings) {
-  RETORT_RETURN_IF_ERROR(CollectRows(inputs.batch));
+  RETORT_RETURN_IF_ERROR(CheckLabels(inputs.batch, graph_.vocab()));
+  CollectRows(inputs.batch);
   if (inputs.d_hidden_TD != nullptr) {
     std::memset(inputs.d_hidden_TD->data, 0, static_cast<size_t>(inputs.d_hidden_TD->bytes()));
   }
@@ -269,17 +272,6 @@ double TokenLosses::loss() const {
   return sum;
 }
 
-std::string_view TokenLosses::NameOf(const Entry& entry, std::string_view metric) {
-  const std::string& loss = entry.loss.name;
-  for (const std::string& name : metric_names_) {
-    if (name.size() == loss.size() + 1 + metric.size() && name.compare(0, loss.size(), loss) == 0 &&
-        name.compare(loss.size() + 1, metric.size(), metric) == 0) {
-      return name;
-    }
-  }
-  return metric_names_.emplace_back(loss + "/" + std::string(metric));
-}
-
 void TokenLosses::AppendMetrics(std::vector<StepMetric>* metrics) {
   for (size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
@@ -288,7 +280,7 @@ void TokenLosses::AppendMetrics(std::vector<StepMetric>* metrics) {
       metrics->push_back({entry.aux_names[a], entry.aux_sums[a] / entry.aux_weight});
     }
     for (const PluginCall::Metric& metric : calls_[i].metrics()) {
-      metrics->push_back({NameOf(entry, metric.name), metric.mean()});
+      metrics->push_back({names_.Of(entry.loss.name, metric.name), metric.mean()});
     }
   }
 }

@@ -17,11 +17,15 @@
 #include "core/engine/engine.h"
 #include "core/engine/gradients.h"
 #include "core/engine/head.h"
+#include "core/engine/metric_names.h"
 
 namespace retort::engine {
 
-// The number of rows of a batch that are scored: a label and a weight other than 0.
+// Whether a row is scored: a label and a weight other than 0; and how many of a batch are.
+bool IsScored(const MicroBatch& batch, size_t t);
 int64_t CountLabels(const MicroBatch& batch);
+// Labels of scored rows lie in the vocabulary.
+Status CheckLabels(const MicroBatch& batch, int64_t vocab);
 
 struct HeadLossInputs {
   const MicroBatch& batch;
@@ -66,9 +70,8 @@ class TokenLosses {
 
   TokenLosses(const graph::Graph& graph, std::span<const TensorView> params, int64_t head_rows,
               int n_threads);
-  std::string_view NameOf(const Entry& entry, std::string_view metric);
   static Status CheckSpec(const Entry& entry, DType dtype);
-  Status CollectRows(const MicroBatch& batch);
+  void CollectRows(const MicroBatch& batch);
   Chunk Layout(int64_t rows);
   void FillRows(const HeadLossInputs& inputs, std::span<const int32_t> rows,
                 const Chunk& chunk) const;
@@ -88,8 +91,8 @@ class TokenLosses {
   std::deque<PluginCall> calls_;  // one per entry
   uint32_t n_aux_ = 0;            // the most of any entry
   Arena arena_;
-  std::deque<std::string> metric_names_;  // "loss/metric", of metrics that plugins gave
-  std::vector<int32_t> rows_;             // of the batch that are scored
+  MetricNames names_;
+  std::vector<int32_t> rows_;  // of the batch that are scored
   std::vector<int32_t> sequence_of_;
 };
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/ops/broadcast.h"
+#include "core/ops/dispatch.h"
 #include "core/ops/ops.h"
 
 namespace retort::ops {
@@ -55,6 +56,18 @@ void ScatterRows(const TensorView& x, std::span<const int32_t> rows, const Tenso
     const auto row = static_cast<int64_t>(r);
     std::memcpy(out.Rows(rows[r], rows[r] + 1).data, x.Rows(row, row + 1).data, bytes);
   }
+}
+
+void AddRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out) {
+  ByType(x, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t cols = x.cols();
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const T* from = x.as<T>() + static_cast<int64_t>(r) * cols;
+      T* to = out.as<T>() + rows[r] * cols;
+      for (int64_t c = 0; c < cols; ++c) to[c] += from[c];
+    }
+  });
 }
 
 }  // namespace retort::ops

@@ -177,5 +177,6 @@ void ConcatBackward(const TensorView& dy, const ConcatPart& part, const TensorVi
 // Rows between packed and chunked layout: out[r] = x[rows[r]], and the way back.
 void GatherRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out);
 void ScatterRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out);
+void AddRows(const TensorView& x, std::span<const int32_t> rows, const TensorView& out);
 
 }  // namespace retort::ops

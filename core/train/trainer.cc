@@ -11,9 +11,9 @@
 #include "core/base/rng.h"
 #include "core/engine/edge.h"
 #include "core/engine/gradients.h"
+#include "core/engine/loss_chain.h"
 #include "core/engine/memory.h"
 #include "core/engine/pass.h"
-#include "core/engine/token_losses.h"
 #include "core/train/optimizer_state.h"
 #include "core/train/param_groups.h"
 #include "retort/kernels/optimizer.h"
@@ -94,8 +94,7 @@ class TrainerImpl final : public engine::Trainer {
         grads_(graph, DType::kF32, options.adapter) {}
 
   Status Init(std::span<const TensorView> params) {
-    RETORT_ASSIGN_OR_RETURN(losses_, engine::TokenLosses::Make(graph_, params, options_.losses,
-                                                               options_.head_rows, n_threads_));
+    RETORT_ASSIGN_OR_RETURN(losses_, engine::LossChain::Make(graph_, params, options_, n_threads_));
     RETORT_ASSIGN_OR_RETURN(const std::vector<uint32_t> groups,
                             AssignGroups(graph_, options_.no_decay));
     RETORT_ASSIGN_OR_RETURN(
@@ -126,15 +125,13 @@ class TrainerImpl final : public engine::Trainer {
       const engine::ThreadScope threads(n_threads_);
       RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
       if (result.label_tokens == 0) return result;
-      losses_->BeginWindow();
+      losses_->BeginWindow(window);
       router_ = {};
       for (const MicroBatch& batch : window) {
         const TensorView hidden =
             pass_->Forward(RowsOf(batch, OpSettings(-1, &batch - window.data(), nullptr)), nullptr);
-        RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
-                                             .hidden_TD = hidden,
-                                             .n_labels = static_cast<double>(result.label_tokens)},
-                                            Settings(-1, nullptr)));
+        RETORT_RETURN_IF_ERROR(
+            losses_->Run(batch, hidden, nullptr, nullptr, Settings(-1, nullptr)));
         AddRouterLoss(ShareOf(batch, result.tokens));
       }
       FillLosses(result);
@@ -169,22 +166,23 @@ class TrainerImpl final : public engine::Trainer {
     for (const engine::StateTensor& state : optimizer_->Views()) states += state.view.bytes();
     const int64_t tokens =
         options_.micro_batch_tokens > 0 ? options_.micro_batch_tokens : kUsualTokens;
-    return engine::ChooseRecompute(graph_,
-                                   {.tokens = tokens,
-                                    .head_rows = options_.head_rows,
-                                    .adapter = options_.adapter,
-                                    .state_bytes_per_element = trained > 0 ? states / trained : 0,
-                                    .n_losses = static_cast<int64_t>(options_.losses.size()),
-                                    .n_threads = n_threads_,
-                                    .dtypes = dtypes},
-                                   options_.memory_limit);
+    return engine::ChooseRecompute(
+        graph_,
+        {.tokens = tokens,
+         .head_rows = options_.head_rows,
+         .adapter = options_.adapter,
+         .state_bytes_per_element = trained > 0 ? states / trained : 0,
+         .n_losses = std::max<int64_t>(1, static_cast<int64_t>(options_.losses.size())),
+         .n_threads = n_threads_,
+         .dtypes = dtypes},
+        options_.memory_limit);
   }
 
   Result<StepResult> DoStep(std::span<const MicroBatch> window, double learning_rate, int64_t step,
                             const Cancel* cancel) {
     RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
     if (result.label_tokens == 0) return result;
-    RETORT_RETURN_IF_ERROR(Accumulate(window, result.label_tokens, step, cancel));
+    RETORT_RETURN_IF_ERROR(Accumulate(window, step, cancel));
     FillLosses(result);
     result.grad_norm = GradientNorm();
     if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
@@ -208,7 +206,7 @@ class TrainerImpl final : public engine::Trainer {
     for (size_t i = 0; i < window.size(); ++i) {
       RETORT_RETURN_IF_ERROR(CheckMicroBatch(i, window[i]));
       result.tokens += static_cast<int64_t>(window[i].ids.size());
-      result.label_tokens += engine::CountLabels(window[i]);
+      result.label_tokens += losses_->CountLabels(window[i]);
     }
     // Nothing to learn: the reason why loss and gradient are 0, and why no update was made.
     static constexpr std::array<engine::StepMetric, 1> kNoLabels = {{{"no_labels", 1}}};
@@ -216,24 +214,19 @@ class TrainerImpl final : public engine::Trainer {
     return result;
   }
 
-  Status Accumulate(std::span<const MicroBatch> window, int64_t n_labels, int64_t step,
-                    const Cancel* cancel) {
-    losses_->BeginWindow();
+  Status Accumulate(std::span<const MicroBatch> window, int64_t step, const Cancel* cancel) {
+    losses_->BeginWindow(window);
     grads_.Begin();
     router_ = {};
     const int64_t n_tokens = TokensWithLabels(window);
     for (const MicroBatch& batch : window) {
       if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
-      if (engine::CountLabels(batch) == 0) continue;
+      if (losses_->CountLabels(batch) == 0) continue;
       const TensorView hidden =
           pass_->Forward(RowsOf(batch, OpSettings(step, &batch - window.data(), cancel)), nullptr);
       const TensorView d_hidden = pass_->HiddenGradient();
-      RETORT_RETURN_IF_ERROR(losses_->Run({.batch = batch,
-                                           .hidden_TD = hidden,
-                                           .n_labels = static_cast<double>(n_labels),
-                                           .d_hidden_TD = &d_hidden,
-                                           .grads = &grads_},
-                                          Settings(step, cancel)));
+      RETORT_RETURN_IF_ERROR(
+          losses_->Run(batch, hidden, &d_hidden, &grads_, Settings(step, cancel)));
       AddRouterLoss(ShareOf(batch, n_tokens));
       pass_->Backward(grads_, ShareOf(batch, n_tokens));
     }
@@ -261,10 +254,10 @@ class TrainerImpl final : public engine::Trainer {
   static double ShareOf(const MicroBatch& batch, int64_t n_tokens) {
     return static_cast<double>(batch.ids.size()) / static_cast<double>(n_tokens);
   }
-  static int64_t TokensWithLabels(std::span<const MicroBatch> window) {
+  int64_t TokensWithLabels(std::span<const MicroBatch> window) const {
     int64_t tokens = 0;
     for (const MicroBatch& batch : window) {
-      if (engine::CountLabels(batch) > 0) tokens += static_cast<int64_t>(batch.ids.size());
+      if (losses_->CountLabels(batch) > 0) tokens += static_cast<int64_t>(batch.ids.size());
     }
     return tokens;
   }
@@ -323,7 +316,7 @@ class TrainerImpl final : public engine::Trainer {
   std::vector<double> squares_;  // of each gradient
   std::vector<engine::StepMetric> metrics_;
   engine::RouterLoss router_;  // of the window so far
-  std::unique_ptr<engine::TokenLosses> losses_;
+  std::unique_ptr<engine::LossChain> losses_;
   std::unique_ptr<OptimizerState> optimizer_;
 };
 

@@ -34,6 +34,14 @@ void CrossEntropy(CrossEntropyArgs<S> a, int n_threads) noexcept {
 }
 
 template <class S>
+void LogPBackward(LogPBackwardArgs<S> a, int n_threads) noexcept {
+  a.shape.stride = OrElse(a.shape.stride, a.shape.cols);
+  auto* const kernel = ActiveTable<S>().row_logp_backward;
+  Split(a.shape.rows, 1, a.shape.rows * a.shape.cols, n_threads,
+        [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+}
+
+template <class S>
 void KdRows(KdArgs<S> a, int n_threads) noexcept {
   a.shape.student_stride = OrElse(a.shape.student_stride, a.shape.cols);
   a.shape.teacher_stride = OrElse(a.shape.teacher_stride, a.shape.cols);
@@ -98,6 +106,18 @@ int64_t retort_logit_bin_ids_f32(const float* x, int64_t cols, float max, float 
                      .out = logp,                                                                 \
                      .entropy = entropy},                                                         \
                     rows, n_threads);                                                             \
+  }                                                                                               \
+  void retort_row_logp_backward_##name(                                                           \
+      const retort_logp_backward_shape* shape, S* x, const int64_t* index, const S* logp,         \
+      const S* entropy, const S* d_logp, const S* d_entropy, int n_threads) noexcept {            \
+    LogPBackward<S>({.shape = *shape,                                                             \
+                     .x = x,                                                                      \
+                     .index = index,                                                              \
+                     .logp = logp,                                                                \
+                     .entropy = entropy,                                                          \
+                     .d_logp = d_logp,                                                            \
+                     .d_entropy = d_entropy},                                                     \
+                    n_threads);                                                                   \
   }                                                                                               \
   void retort_cross_entropy_##name(const retort_cross_entropy_shape* shape, S* logits,            \
                                    const int64_t* labels, const S* weight, S* loss, S* nll,       \

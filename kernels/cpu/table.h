@@ -94,6 +94,17 @@ struct CrossEntropyArgs {
 };
 
 template <class S>
+struct LogPBackwardArgs {
+  retort_logp_backward_shape shape = {};
+  S* x = nullptr;
+  const int64_t* index = nullptr;
+  const S* logp = nullptr;
+  const S* entropy = nullptr;
+  const S* d_logp = nullptr;
+  const S* d_entropy = nullptr;
+};
+
+template <class S>
 struct KdArgs {
   retort_kd_shape shape = {};
   S* student = nullptr;
@@ -178,6 +189,7 @@ struct Table {
   void (*row_logsumexp)(const RowsArgs<S>&, int64_t begin, int64_t end);
   void (*row_argmax)(const RowsArgs<S>&, int64_t begin, int64_t end);
   void (*row_logp)(const RowsArgs<S>&, int64_t begin, int64_t end);
+  void (*row_logp_backward)(const LogPBackwardArgs<S>&, int64_t begin, int64_t end);
   void (*cross_entropy)(const CrossEntropyArgs<S>&, int64_t begin, int64_t end);
   void (*kd_rows)(const KdArgs<S>&, int64_t begin, int64_t end);
   double (*exp_blocks)(const S* x, int64_t cols, double scale, double max, S* p, double* sums);

@@ -119,25 +119,31 @@ struct ScheduleOptions {
   std::string decay_type = "cosine";
 };
 
-struct SftStage {
+// What every stage that trains has.
+struct TrainingConfig {
   ModelRef model = {};
   std::optional<graph::LoraSpec> lora = {};  // trains an adapter, the model frozen
-  std::vector<DataRef> data = {};
   std::vector<LossEntry> losses = {};
   std::string optimizer, optimizer_config = "{}";
-  double learning_rate = 2e-5, max_grad_norm = 1.0, epochs = 1;
+  double learning_rate = 2e-5, max_grad_norm = 1.0;
   double weight_decay = 0;  // a "weight_decay" of the optimizer's config is moved here
   ScheduleOptions schedule = {};
-  int64_t max_steps = -1, limit = 0;
+  double epochs = 1;
+  int64_t max_steps = -1;  // instead of epochs; -1: by epochs
+  int64_t micro_batch_tokens = 0, recompute = 0;
+  int64_t logging_steps = 10, save_steps = 500, save_total_limit = 2;
+  std::string on_nonfinite = "stop";
+};
+
+struct SftStage : TrainingConfig {
+  std::vector<DataRef> data = {};
+  int64_t limit = 0;
   int64_t batch_tokens = 16384;              // of a step; 0: by sequences
   int64_t per_device = 0, accumulation = 0;  // packed rows a micro-batch, micro-batches a step
-  int64_t micro_batch_tokens = 0;            // 0: max_length
-  int64_t max_length = 4096, packing_window = 1000, recompute = 0;
+  int64_t max_length = 4096, packing_window = 1000;
   std::string truncation = "drop", packing = "bfd", train_on = "completion";
   bool shuffle = true;
   ChatOptions chat = {};
-  int64_t logging_steps = 10, save_steps = 500, save_total_limit = 2;
-  std::string on_nonfinite = "stop";
 };
 
 struct MetricSpec {
@@ -177,6 +183,8 @@ struct StageConfig {
   FilterStage filter;
   SftStage sft;
   EvalStage eval;
+  // Of a stage that trains, else NULL.
+  const TrainingConfig* training() const { return kind == StageKind::kSft ? &sft : nullptr; }
 };
 
 struct PipelineConfig {

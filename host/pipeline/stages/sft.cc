@@ -5,16 +5,48 @@
 #include <optional>
 #include <utility>
 
+#include "core/json/json.h"
+#include "host/pipeline/plan_memory.h"
 #include "host/pipeline/stage.h"
 #include "host/pipeline/stages/sft_data.h"
-#include "host/pipeline/stages/sft_trainer.h"
+#include "host/pipeline/stages/stage_trainer.h"
 
 namespace retort::host {
 namespace {
 
+// The only state of a training run besides tensors: integers, and sums since the last log line.
+struct SftProgress {
+  int64_t step = 0;  // optimizer steps done
+  data::LoaderState loader;
+  int64_t tokens = 0;      // through the model so far
+  double window_loss = 0;  // since the last log line: sum over steps
+  int64_t window_steps = 0;
+
+  std::string ToJson() const {
+    json::Writer writer;
+    writer.BeginObject().Field("step", step).Field("epoch", loader.epoch).Field("row", loader.row);
+    writer.Field("tokens", tokens).Field("window_loss", window_loss);
+    writer.Field("window_steps", window_steps).EndObject();
+    return writer.Take();
+  }
+
+  static Result<SftProgress> FromJson(const std::string& json) {
+    RETORT_ASSIGN_OR_RETURN(const json::Document document, json::Document::Parse(json, "progress"));
+    const json::Value root = document.root();
+    SftProgress progress;
+    RETORT_ASSIGN_OR_RETURN(progress.step, root["step"].AsInt());
+    RETORT_ASSIGN_OR_RETURN(progress.loader.epoch, root["epoch"].AsInt());
+    RETORT_ASSIGN_OR_RETURN(progress.loader.row, root["row"].AsInt());
+    RETORT_ASSIGN_OR_RETURN(progress.tokens, root["tokens"].AsInt());
+    RETORT_ASSIGN_OR_RETURN(progress.window_loss, root["window_loss"].AsDouble());
+    RETORT_ASSIGN_OR_RETURN(progress.window_steps, root["window_steps"].AsInt());
+    return progress;
+  }
+};
+
 class SftLoop {
  public:
-  SftLoop(StageRun& run, SftData& data, SftTrainer& trainer, SftProgress progress)
+  SftLoop(StageRun& run, SftData& data, StageTrainer& trainer, SftProgress progress)
       : run_(run), data_(data), trainer_(trainer), progress_(progress) {}
 
   // Until the last step. CANCELLED: saved before the step that was given up.
@@ -91,9 +123,14 @@ class SftLoop {
   }
 
   Result<checkpoint::Found> Save(bool final_one) {
-    RETORT_RETURN_IF_ERROR(run_.folder->SyncMetrics());
     saved_step_ = progress_.step;
-    return trainer_.Save(run_, progress_, data_.loader->epoch_progress(), final_one);
+    return trainer_.Save(run_,
+                         {.step = progress_.step,
+                          .tokens = progress_.tokens,
+                          .epoch = data_.loader->epoch_progress(),
+                          .batch_size = std::max<int64_t>(run_.stage->sft.per_device, 1),
+                          .progress = progress_.ToJson()},
+                         final_one);
   }
 
   Status StopCleanly() {
@@ -106,29 +143,10 @@ class SftLoop {
 
   StageRun& run_;
   SftData& data_;
-  SftTrainer& trainer_;
+  StageTrainer& trainer_;
   SftProgress progress_;
   int64_t saved_step_ = 0;  // of the last checkpoint
 };
-
-StageOutput OutputOf(const checkpoint::Found& last) {
-  StageOutput output;
-  const std::string name = io::BaseName(last.folder);
-  for (io::FileDigest file : last.manifest.files) {
-    file.name = io::Join(name, file.name);
-    output.files.push_back(std::move(file));
-  }
-  return output;
-}
-
-// The checkpoint to go on from, if there is one.
-Result<std::optional<checkpoint::Found>> FindStart(StageRun& run) {
-  std::vector<std::string> warnings;
-  RETORT_ASSIGN_OR_RETURN(std::optional<checkpoint::Found> found,
-                          checkpoint::FindLatest(run.folder->fs(), run.dir, &warnings));
-  for (const std::string& warning : warnings) run.Warn(warning);
-  return found;
-}
 
 }  // namespace
 
@@ -136,7 +154,8 @@ Result<StageOutput> RunSft(StageRun& run) {
   RETORT_ASSIGN_OR_RETURN(
       const StageModel base,
       OpenStageModel(*run.session, *run.pipeline, run.stage->sft.model, run.folder->path()));
-  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<SftData> data, LoadSftData(run, base));
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<SftData> data,
+                          LoadSftData(run, run.stage->sft, base));
   RETORT_ASSIGN_OR_RETURN(const std::optional<checkpoint::Found> from, FindStart(run));
   SftProgress progress;
   if (from) {
@@ -155,8 +174,11 @@ Result<StageOutput> RunSft(StageRun& run) {
                     "with --from " +
                     run.stage->name);
   }
-  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<SftTrainer> trainer,
-                          SftTrainer::Create(run, base, data->total_steps, from));
+  engine::TrainerOptions options;
+  options.micro_batch_tokens = MicroBatchTokens(run.stage->sft);
+  RETORT_ASSIGN_OR_RETURN(
+      const std::unique_ptr<StageTrainer> trainer,
+      StageTrainer::Create(run, base, data->total_steps, from, std::move(options)));
   RETORT_ASSIGN_OR_RETURN(const checkpoint::Found last,
                           SftLoop(run, *data, *trainer, progress).Run());
   return OutputOf(last);

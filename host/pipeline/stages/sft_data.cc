@@ -28,8 +28,7 @@ Status AddEntry(const StageData& entry, const data::SftOptions& options, data::S
   return OkStatus();
 }
 
-Result<data::LoaderOptions> LoaderOptionsFor(const StageRun& run) {
-  const SftStage& config = run.stage->sft;
+Result<data::LoaderOptions> LoaderOptionsFor(const StageRun& run, const SftStage& config) {
   data::LoaderOptions options;
   options.seed = run.pipeline->seed;
   options.stage = run.key().lo;
@@ -44,12 +43,12 @@ Result<data::LoaderOptions> LoaderOptionsFor(const StageRun& run) {
   return options;
 }
 
-void ReportLeftOut(StageRun& run, const SftData& data) {
+void ReportLeftOut(StageRun& run, const SftStage& config, const SftData& data) {
   run.numbers.Set("examples", static_cast<double>(data.build.examples.size()));
   if (data.build.too_long > 0) {
     run.numbers.Set("too_long", static_cast<double>(data.build.too_long));
     run.Warn(std::to_string(data.build.too_long) + " examples are longer than max_length " +
-             std::to_string(run.stage->sft.max_length) + " and were dropped");
+             std::to_string(config.max_length) + " and were dropped");
   }
   if (data.build.no_trained_token > 0) {
     run.Warn(std::to_string(data.build.no_trained_token) +
@@ -59,13 +58,13 @@ void ReportLeftOut(StageRun& run, const SftData& data) {
 
 }  // namespace
 
-Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const StageModel& model) {
-  const SftStage& config = run.stage->sft;
+Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const SftStage& config,
+                                             const StageModel& model) {
   RETORT_ASSIGN_OR_RETURN(
       const std::vector<StageData> entries,
       LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(const data::SftOptions options, OptionsFor(config, model));
-  RETORT_ASSIGN_OR_RETURN(data::LoaderOptions loader, LoaderOptionsFor(run));
+  RETORT_ASSIGN_OR_RETURN(data::LoaderOptions loader, LoaderOptionsFor(run, config));
   auto data = std::make_unique<SftData>();
   for (const StageData& entry : entries) {
     const Status added = AddEntry(entry, options, &data->build);
@@ -73,7 +72,7 @@ Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const StageModel& mo
     loader.source_ends.push_back(static_cast<int64_t>(data->build.examples.size()));
     loader.source_weights.push_back(entry.weight);
   }
-  ReportLeftOut(run, *data);
+  ReportLeftOut(run, config, *data);
   if (data->build.examples.empty()) {
     return FailedPrecondition(
         "no example is left to train on (data is empty, or all of it is "

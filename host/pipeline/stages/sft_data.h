@@ -21,7 +21,8 @@ struct SftData {
   int64_t total_steps = 0;
 };
 
-Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const StageModel& model);
+Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const SftStage& config,
+                                             const StageModel& model);
 
 // The loader's batches in the engine's form.
 std::vector<engine::MicroBatch> ToMicroBatches(std::vector<data::PackedBatch> batches);

@@ -56,6 +56,7 @@ struct Softmax {
   static void LogSumExp(const RowsArgs<S>& args, int64_t begin, int64_t end);
   static void ArgMax(const RowsArgs<S>& args, int64_t begin, int64_t end);
   static void LogP(const RowsArgs<S>& args, int64_t begin, int64_t end);
+  static void LogPBackward(const LogPBackwardArgs<S>& args, int64_t begin, int64_t end);
   static void CrossEntropy(const CrossEntropyArgs<S>& args, int64_t begin, int64_t end);
   static double ExpBlocks(const S* x, int64_t cols, double scale, double max, S* p, double* sums);
 };

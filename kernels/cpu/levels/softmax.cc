@@ -111,6 +111,35 @@ void Softmax<V>::LogP(const RowsArgs<S>& a, int64_t begin, int64_t end) {
   }
 }
 
+// p log p is 0 where p is, also at x = -inf.
+template <class V>
+void Softmax<V>::LogPBackward(const LogPBackwardArgs<S>& a, int64_t begin, int64_t end) {
+  const double scale = a.shape.scale;
+  for (int64_t r = begin; r < end; ++r) {
+    S* x = a.x + r * a.shape.stride;
+    const int64_t y = a.index[r];
+    if (y < 0) {
+      memset(x, 0, static_cast<size_t>(a.shape.cols) * sizeof(S));
+      continue;
+    }
+    const double d_logp = static_cast<double>(a.d_logp[r]);
+    const double d_entropy = a.d_entropy != nullptr ? static_cast<double>(a.d_entropy[r]) : 0;
+    const double entropy = d_entropy != 0 ? static_cast<double>(a.entropy[r]) : 0;
+    const double lse = scale * static_cast<double>(x[y]) - static_cast<double>(a.logp[r]);
+    const V factor = V::Set1(static_cast<S>(scale)), shift = V::Set1(static_cast<S>(lse));
+    const V by_logp = V::Set1(static_cast<S>(-scale * d_logp));
+    const V by_entropy = V::Set1(static_cast<S>(-scale * d_entropy));
+    const V h = V::Set1(static_cast<S>(entropy));
+    ForLanes(a.shape.cols, [&](int64_t c, auto n) {
+      const V log_p = LoadAt<V>(x + c, n) * factor - shift;
+      const V p = Exp(log_p);
+      const V p_log_p = BlendLess(V::Zero(), p, p * (log_p + h), V::Zero());
+      StoreAt(x + c, p * by_logp + p_log_p * by_entropy, n);
+    });
+    x[y] += static_cast<S>(scale * d_logp);
+  }
+}
+
 template <class V>
 static double RowMean(const ScalarOf<V>* x, int64_t cols) {
   double sum = 0;

@@ -29,6 +29,7 @@ static constexpr Table<ScalarOf<V>> MakeTable() {
       .row_logsumexp = Softmax<V>::LogSumExp,
       .row_argmax = Softmax<V>::ArgMax,
       .row_logp = Softmax<V>::LogP,
+      .row_logp_backward = Softmax<V>::LogPBackward,
       .cross_entropy = Softmax<V>::CrossEntropy,
       .kd_rows = Distill<V>::Rows,
       .exp_blocks = Softmax<V>::ExpBlocks,

@@ -56,6 +56,42 @@ TEST(RowReductions, EqualNaive) {
   });
 }
 
+TEST(RowReductions, LogPBackwardEqualsNaive) {
+  ForEachLevel([] {
+    for (int64_t cols : kSizes) {
+      const int64_t rows = 3, stride = cols + 3;
+      auto x = Random<float>(rows * stride, uint32_t(cols) + 9, 4);
+      if (cols > 2) x[1] = -INFINITY;
+      const std::vector<int64_t> index = {0, -1, cols - 1};
+      const std::vector<float> d_logp = {0.7f, 3, -1.2f}, d_entropy = {0.3f, 2, -0.4f};
+      const double scale = 1 / 0.7;
+      std::vector<float> logp(3, 0.0f), entropy(3, 0.0f);
+      retort_row_logp_f32(x.data(), stride, rows, cols, scale, index.data(), logp.data(),
+                          entropy.data(), 2);
+      std::vector<double> want;
+      for (int64_t r = 0; r < rows; ++r) {
+        const NaiveRow n = Naive(x.data() + r * stride, cols, scale);
+        const int64_t y = index[size_t(r)];
+        for (int64_t c = 0; c < stride; ++c) {
+          const auto at = size_t(c);
+          if (c >= cols || y < 0) {
+            want.push_back(c >= cols ? double(x[size_t(r * stride + c)]) : 0);
+            continue;
+          }
+          const double p = n.p[at], log_p = p > 0 ? std::log(p) : 0;
+          want.push_back(scale * (double(d_logp[size_t(r)]) * ((c == y ? 1 : 0) - p) -
+                                  double(d_entropy[size_t(r)]) * p * (log_p + n.entropy)));
+        }
+      }
+      const retort_logp_backward_shape shape = {
+          .rows = rows, .cols = cols, .stride = stride, .scale = scale};
+      retort_row_logp_backward_f32(&shape, x.data(), index.data(), logp.data(), entropy.data(),
+                                   d_logp.data(), d_entropy.data(), 2);
+      for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(double(x[i]), want[i], 3e-6) << i;
+    }
+  });
+}
+
 TEST(RowReductions, ExpIsAccurateOverItsRange) {
   ForEachLevel([] {
     const int64_t n = 175000;

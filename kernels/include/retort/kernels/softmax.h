@@ -30,6 +30,22 @@ void retort_row_logp_f64(const double* x, int64_t x_stride, int64_t rows, int64_
                          double scale, const int64_t* index, double* logp, double* entropy,
                          int n_threads) RETORT_KERNELS_NOEXCEPT;
 
+// The way back, in place: with p = softmax(scale * x[r]), logp and entropy (H) as row_logp gave them,
+//   x[r,c] becomes scale * (d_logp[r] * ([c = index[r]] - p_c) - d_entropy[r] * p_c (log p_c + H)).
+// A row with a negative index becomes 0. d_entropy may be NULL (0), entropy too then.
+typedef struct retort_logp_backward_shape {
+  int64_t rows, cols, stride;  // stride 0: cols
+  double scale;
+} retort_logp_backward_shape;
+void retort_row_logp_backward_f32(const retort_logp_backward_shape* shape, float* x,
+                                  const int64_t* index, const float* logp, const float* entropy,
+                                  const float* d_logp, const float* d_entropy,
+                                  int n_threads) RETORT_KERNELS_NOEXCEPT;
+void retort_row_logp_backward_f64(const retort_logp_backward_shape* shape, double* x,
+                                  const int64_t* index, const double* logp, const double* entropy,
+                                  const double* d_logp, const double* d_entropy,
+                                  int n_threads) RETORT_KERNELS_NOEXCEPT;
+
 typedef struct retort_cross_entropy_shape {
   int64_t rows, cols, stride;  // stride 0: cols
   double label_smoothing;      // epsilon: (1-e) * nll + e * (lse - mean(x))

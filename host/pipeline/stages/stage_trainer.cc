@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/pipeline/stages/sft_trainer.h"
+#include "host/pipeline/stages/stage_trainer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +17,7 @@
 namespace retort::host {
 namespace {
 
-Result<train::Schedule> ScheduleFor(const SftStage& config, int64_t total_steps) {
+Result<train::Schedule> ScheduleFor(const TrainingConfig& config, int64_t total_steps) {
   train::ScheduleOptions options;
   RETORT_ASSIGN_OR_RETURN(options.kind, train::ParseScheduleKind(config.schedule.kind));
   RETORT_ASSIGN_OR_RETURN(options.decay_type, train::ParseDecayType(config.schedule.decay_type));
@@ -44,27 +44,6 @@ retort_key PluginKey(const StageRun& run, const std::string& place) {
 
 }  // namespace
 
-std::string SftProgress::ToJson() const {
-  json::Writer writer;
-  writer.BeginObject().Field("step", step).Field("epoch", loader.epoch).Field("row", loader.row);
-  writer.Field("tokens", tokens).Field("window_loss", window_loss);
-  writer.Field("window_steps", window_steps).EndObject();
-  return writer.Take();
-}
-
-Result<SftProgress> SftProgress::FromJson(const std::string& json) {
-  RETORT_ASSIGN_OR_RETURN(const json::Document document, json::Document::Parse(json, "progress"));
-  const json::Value root = document.root();
-  SftProgress progress;
-  RETORT_ASSIGN_OR_RETURN(progress.step, root["step"].AsInt());
-  RETORT_ASSIGN_OR_RETURN(progress.loader.epoch, root["epoch"].AsInt());
-  RETORT_ASSIGN_OR_RETURN(progress.loader.row, root["row"].AsInt());
-  RETORT_ASSIGN_OR_RETURN(progress.tokens, root["tokens"].AsInt());
-  RETORT_ASSIGN_OR_RETURN(progress.window_loss, root["window_loss"].AsDouble());
-  RETORT_ASSIGN_OR_RETURN(progress.window_steps, root["window_steps"].AsInt());
-  return progress;
-}
-
 checkpoint::Environment EnvironmentOf(const engine::EngineInfo& info) {
   return {{"threads", std::to_string(info.n_threads)},
           {"cpu_capability", info.cpu_capability},
@@ -72,21 +51,40 @@ checkpoint::Environment EnvironmentOf(const engine::EngineInfo& info) {
           {"libtorch", info.libtorch_version}};
 }
 
-Status SftTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* options) {
-  const SftStage& config = run.stage->sft;
-  const PluginRegistry& registry = run.session->plugins();
+// Each entry by the table that it has: over rows, or over whole sequences.
+Status StageTrainer::CreateLosses(StageRun& run, engine::TrainerOptions* options) {
+  const TrainingConfig& config = *run.stage->training();
   for (size_t i = 0; i < config.losses.size(); ++i) {
     const LossEntry& entry = config.losses[i];
     const std::string place = "loss " + std::to_string(i);
     RETORT_ASSIGN_OR_RETURN(
         PluginInstance instance,
-        registry.Create("loss", entry.plugin, entry.config, PluginKey(run, place)));
-    RETORT_ASSIGN_OR_RETURN(const retort_token_loss_v1* table,
-                            TableOf<retort_token_loss_v1>(instance, RETORT_TOKEN_LOSS_INTERFACE));
-    options->losses.push_back(
-        {.name = entry.plugin, .table = table, .instance = instance.get(), .weight = entry.weight});
+        run.session->plugins().Create("loss", entry.plugin, entry.config, PluginKey(run, place)));
+    const auto* rows =
+        static_cast<const retort_token_loss_v1*>(instance.interface(RETORT_TOKEN_LOSS_INTERFACE));
+    if (rows != nullptr) {
+      options->losses.push_back({.name = entry.plugin,
+                                 .table = rows,
+                                 .instance = instance.get(),
+                                 .weight = entry.weight});
+    } else {
+      RETORT_ASSIGN_OR_RETURN(
+          const retort_sequence_loss_v1* table,
+          TableOf<retort_sequence_loss_v1>(instance, RETORT_SEQUENCE_LOSS_INTERFACE));
+      options->sequence_losses.push_back({.name = entry.plugin,
+                                          .table = table,
+                                          .instance = instance.get(),
+                                          .weight = entry.weight});
+    }
     plugins_.push_back(std::move(instance));
   }
+  return OkStatus();
+}
+
+Status StageTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* options) {
+  const TrainingConfig& config = *run.stage->training();
+  const PluginRegistry& registry = run.session->plugins();
+  RETORT_RETURN_IF_ERROR(CreateLosses(run, options));
   RETORT_ASSIGN_OR_RETURN(PluginInstance instance,
                           registry.Create("optimizer", config.optimizer, config.optimizer_config,
                                           PluginKey(run, "optimizer")));
@@ -97,13 +95,12 @@ Status SftTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* options)
   options->weight_decay = config.weight_decay;
   options->max_grad_norm = config.max_grad_norm;
   options->recompute = static_cast<int32_t>(config.recompute);
-  options->micro_batch_tokens = MicroBatchTokens(config);
   options->key_hi = run.key().hi;
   options->key_lo = run.key().lo;
   return OkStatus();
 }
 
-Status SftTrainer::Restore(const checkpoint::Found& from) {
+Status StageTrainer::Restore(const checkpoint::Found& from) {
   const std::vector<engine::StateTensor> state = trainer_->State();
   RETORT_ASSIGN_OR_RETURN(const std::string scalars, checkpoint::LoadState(from.folder, state));
   RETORT_RETURN_IF_ERROR(trainer_->LoadScalars(scalars));
@@ -116,17 +113,16 @@ Status SftTrainer::Restore(const checkpoint::Found& from) {
   return OkStatus();
 }
 
-Result<std::unique_ptr<SftTrainer>> SftTrainer::Create(
+Result<std::unique_ptr<StageTrainer>> StageTrainer::Create(
     StageRun& run, const StageModel& base, int64_t total_steps,
-    const std::optional<checkpoint::Found>& from) {
-  const SftStage& config = run.stage->sft;
+    const std::optional<checkpoint::Found>& from, engine::TrainerOptions options) {
+  const TrainingConfig& config = *run.stage->training();
   RETORT_ASSIGN_OR_RETURN(const train::Schedule schedule, ScheduleFor(config, total_steps));
-  std::unique_ptr<SftTrainer> made(new SftTrainer(schedule));
+  std::unique_ptr<StageTrainer> made(new StageTrainer(schedule));
   made->base_ = base;
   made->base_rate_ = config.learning_rate;
   made->state_.max_steps = total_steps;
   made->state_.num_train_epochs = static_cast<int64_t>(std::ceil(config.epochs));
-  made->state_.train_batch_size = std::max<int64_t>(config.per_device, 1);
   RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, run.session->Engine());
   made->environment_ = EnvironmentOf(engine->Info());
   const OpenedModel* weights = base.opened;
@@ -159,16 +155,15 @@ Result<std::unique_ptr<SftTrainer>> SftTrainer::Create(
   }
   RETORT_ASSIGN_OR_RETURN(made->model_, run.session->LoadModel(*weights, load, adapters));
   run.NoteWeights(base.label, *made->model_);
-  engine::TrainerOptions options;
-  options.adapter = config.lora ? 0 : -1;
+  options.adapter = made->adapter();
   RETORT_RETURN_IF_ERROR(made->CreatePlugins(run, &options));
   RETORT_ASSIGN_OR_RETURN(made->trainer_, made->model_->NewTrainer(options));
   if (from) RETORT_RETURN_IF_ERROR(made->Restore(*from));
   return made;
 }
 
-Result<std::vector<io::FileDigest>> SftTrainer::WriteModel(io::FileSystem& fs,
-                                                           const std::string& folder) {
+Result<std::vector<io::FileDigest>> StageTrainer::WriteModel(io::FileSystem& fs,
+                                                             const std::string& folder) {
   std::vector<TensorView> params;
   for (const engine::StateTensor& param : model_->Params()) params.push_back(param.view);
   const model::ModelTexts texts = model::TextsOf(*base_.opened->source);
@@ -177,15 +172,17 @@ Result<std::vector<io::FileDigest>> SftTrainer::WriteModel(io::FileSystem& fs,
                                    model_->graph(), 0, *lora_, params);
 }
 
-Result<checkpoint::Found> SftTrainer::Save(StageRun& run, const SftProgress& progress, double epoch,
-                                           bool final_one) {
-  state_.epoch = epoch;
-  state_.global_step = progress.step;
-  state_.num_input_tokens_seen = progress.tokens;
+Result<checkpoint::Found> StageTrainer::Save(StageRun& run, const TrainingPoint& point,
+                                             bool final_one) {
+  RETORT_RETURN_IF_ERROR(run.folder->SyncMetrics());
+  state_.epoch = point.epoch;
+  state_.train_batch_size = point.batch_size;
+  state_.global_step = point.step;
+  state_.num_input_tokens_seen = point.tokens;
   const std::vector<engine::StateTensor> state = trainer_->State();
   io::FileSystem& fs = run.folder->fs();
   checkpoint::SaveRequest request;
-  request.step = progress.step;
+  request.step = point.step;
   request.write_model = [&](const std::string& folder) { return WriteModel(fs, folder); };
   request.has_state = !final_one;
   if (!final_one) {
@@ -193,14 +190,32 @@ Result<checkpoint::Found> SftTrainer::Save(StageRun& run, const SftProgress& pro
     RETORT_ASSIGN_OR_RETURN(request.scalars, trainer_->SaveScalars());
   }
   request.trainer_state = checkpoint::WriteTrainerState(state_);
-  request.progress = progress.ToJson();
+  request.progress = point.progress;
   request.environment = environment_;
   request.nonce = run.nonce;
   RETORT_ASSIGN_OR_RETURN(checkpoint::Found saved,
                           checkpoint::Save(fs, run.dir, run.folder->Trash(), request));
-  RETORT_RETURN_IF_ERROR(
-      checkpoint::Retain(fs, run.dir, run.folder->Trash(), run.stage->sft.save_total_limit));
+  RETORT_RETURN_IF_ERROR(checkpoint::Retain(fs, run.dir, run.folder->Trash(),
+                                            run.stage->training()->save_total_limit));
   return saved;
+}
+
+StageOutput OutputOf(const checkpoint::Found& last) {
+  StageOutput output;
+  const std::string name = io::BaseName(last.folder);
+  for (io::FileDigest file : last.manifest.files) {
+    file.name = io::Join(name, file.name);
+    output.files.push_back(std::move(file));
+  }
+  return output;
+}
+
+Result<std::optional<checkpoint::Found>> FindStart(StageRun& run) {
+  std::vector<std::string> warnings;
+  RETORT_ASSIGN_OR_RETURN(std::optional<checkpoint::Found> found,
+                          checkpoint::FindLatest(run.folder->fs(), run.dir, &warnings));
+  for (const std::string& warning : warnings) run.Warn(warning);
+  return found;
 }
 
 }  // namespace retort::host

@@ -1,0 +1,79 @@
+// What a stage trains with: weights, loss and optimizer plugins, schedule; and how all of it
+// gets into a checkpoint and back. The same for every stage that trains.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/trainer_state.h"
+#include "core/engine/engine.h"
+#include "core/train/schedule.h"
+#include "host/pipeline/stage.h"
+#include "host/pipeline/stage_models.h"
+
+namespace retort::host {
+
+// What a checkpoint records of a stage's progress, beside the trainer's own state.
+struct TrainingPoint {
+  int64_t step = 0;    // optimizer steps done
+  int64_t tokens = 0;  // through the model so far
+  double epoch = 0;
+  int64_t batch_size = 1;       // rows of a micro-batch, for trainer_state.json
+  std::string progress = "{}";  // the stage's own JSON object
+};
+
+class StageTrainer {
+ public:
+  // Opens the model anew, or the checkpoint and its state. `extra` comes to what the config says:
+  // the teacher, the temperature, the longest micro-batch.
+  static Result<std::unique_ptr<StageTrainer>> Create(StageRun& run, const StageModel& base,
+                                                      int64_t total_steps,
+                                                      const std::optional<checkpoint::Found>& from,
+                                                      engine::TrainerOptions extra);
+
+  engine::Trainer& trainer() { return *trainer_; }
+  engine::Model& model() { return *model_; }  // the weights being trained: to score and sample with
+  // Of the model that is being trained; -1: its base.
+  int32_t adapter() const { return lora_ ? 0 : -1; }
+  double LearningRate(int64_t done) const { return base_rate_ * schedule_.Factor(done); }
+  std::vector<checkpoint::LogEntry>& log() { return state_.log_history; }
+
+  // checkpoint-<step>, after the metrics are on disk; `final_one`: without the optimizer's state.
+  Result<checkpoint::Found> Save(StageRun& run, const TrainingPoint& point, bool final_one);
+
+ private:
+  explicit StageTrainer(train::Schedule schedule) : schedule_(schedule) {}
+  Status CreatePlugins(StageRun& run, engine::TrainerOptions* options);
+  Status CreateLosses(StageRun& run, engine::TrainerOptions* options);
+  Status Restore(const checkpoint::Found& from);
+
+  // The weights as they are now: an HF folder, or the adapter's.
+  Result<std::vector<io::FileDigest>> WriteModel(io::FileSystem& fs, const std::string& folder);
+
+  StageModel base_;                      // of the texts of the HF folder
+  std::optional<graph::LoraSpec> lora_;  // of the adapter that is trained
+  std::vector<PluginInstance> plugins_;  // outlive trainer_
+  std::unique_ptr<engine::Model> model_;
+  std::unique_ptr<engine::Trainer> trainer_;
+  checkpoint::TrainerState state_;
+  checkpoint::Environment environment_;
+  train::Schedule schedule_;
+  double base_rate_ = 0;
+};
+
+// What must be equal for a continued run to compute the same bits.
+checkpoint::Environment EnvironmentOf(const engine::EngineInfo& info);
+
+// The checkpoint to go on from, if there is one; passed-over ones are warned of.
+Result<std::optional<checkpoint::Found>> FindStart(StageRun& run);
+
+// The files of the last checkpoint as what the stage wrote.
+StageOutput OutputOf(const checkpoint::Found& last);
+
+}  // namespace retort::host
