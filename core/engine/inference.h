@@ -40,6 +40,9 @@ struct RowBatch {
   // (chunked prefill). Some rope scalings go by it. Empty: its last position here + 1.
   std::span<const int32_t> lengths = {};
   PluginCallSettings call = {};  // of custom ops; the pass sets n_threads
+  // Hidden rows that somebody reads: the last so many; -1: all. What comes after the last op that
+  // looks at other rows is left out for the rest.
+  int64_t hidden_rows = -1;
 };
 
 class Inference {
@@ -51,7 +54,7 @@ class Inference {
 
   // Which of graph.adapters later passes run; -1 (at first): none. Throws Error: no such adapter.
   void SetAdapter(int32_t adapter);
-  // Hidden rows [T, D] for the head; valid until the next call.
+  // Hidden rows [T or hidden_rows, D] for the head; valid until the next call.
   TensorView Forward(const RowBatch& batch, AttentionStore* store);
   // Logits of some hidden rows [R, D] into out [R, V] (logit scale and soft cap applied).
   void Logits(const TensorView& hidden, const TensorView& out);

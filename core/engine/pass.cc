@@ -56,6 +56,17 @@ std::vector<graph::MergeGroup> GroupsInMemory(const graph::Graph& graph,
   return groups;
 }
 
+// The node after the last one that looks at other rows, or at the batch.
+size_t RowByRowFrom(const graph::Graph& graph) {
+  size_t from = graph.nodes.size();
+  while (from > 0) {
+    const Op op = graph.nodes[from - 1].op;
+    if (op == Op::kAttention || op == Op::kCustom || op == Op::kRope || op == Op::kEmbed) break;
+    --from;
+  }
+  return from;
+}
+
 }  // namespace
 
 ops::NormSpec NormOf(const Node& node, int64_t width) {
@@ -79,7 +90,8 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
                              .groups = GroupsInMemory(graph, params)})),
       custom_ops_(graph, plan_, params, n_threads),
       moe_tallies_(graph),
-      angles_of_(graph.nodes.size(), -1) {
+      angles_of_(graph.nodes.size(), -1),
+      row_by_row_from_(RowByRowFrom(graph)) {
   for (const graph::MergeGroup& group : plan_.groups) {
     const bool biased = NodeAt(static_cast<size_t>(group.nodes[0])).params[1] >= 0;
     groups_.push_back({.weight = Stacked(graph, group, params, 0),
@@ -105,7 +117,9 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
 TensorView Pass::View(BufferId id) const {
   if (id < 0) return {};
   const Buffer& buffer = plan_.buffers[static_cast<size_t>(id)];
-  const int64_t offset = ElementOffset(plan_, id, padded_rows_) * DTypeSize(dtype());
+  const int64_t offset =
+      (ElementOffset(plan_, id, padded_rows_) + first_row_ * RowStride(plan_, id)) *
+      DTypeSize(dtype());
   TensorView view = TensorView::Contiguous(arena_.data() + offset, dtype(), {rows_, buffer.width});
   view.strides[0] = RowStride(plan_, id);
   return view;
@@ -133,6 +147,16 @@ void Pass::CheckBatch(const RowBatch& batch) const {
     bad("it has " + std::to_string(batch.cu_seqlens.size() - 1) + " sequences, but " +
         std::to_string(batch.lengths.size()) + " lengths");
   }
+  if (batch.hidden_rows < -1 || batch.hidden_rows > rows) {
+    bad("hidden_rows is " + std::to_string(batch.hidden_rows) + "; it has " + std::to_string(rows) +
+        " rows (-1: all)");
+  }
+}
+
+void Pass::KeepLastRows() {
+  if (batch_.hidden_rows < 0 || mode_ == Mode::kTraining) return;  // backward reads all
+  first_row_ = rows_ - batch_.hidden_rows;
+  rows_ = batch_.hidden_rows;
 }
 
 TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
@@ -143,9 +167,15 @@ TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
   batch_ = batch;
   generates_ = store != nullptr;
   rows_ = static_cast<int64_t>(batch.ids.size());
+  first_row_ = 0;
   padded_rows_ = PaddedRows(rows_);
   arena_.Reserve(ArenaElements(plan_, padded_rows_) * DTypeSize(dtype()));
-  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+  for (size_t i = 0; i < row_by_row_from_; ++i) {
+    ForwardNode(i, plan_.nodes[i], store);
+    if (plan_.nodes[i].fuse_next) ++i;
+  }
+  KeepLastRows();
+  for (size_t i = row_by_row_from_; i < graph_.nodes.size() && rows_ > 0; ++i) {
     ForwardNode(i, plan_.nodes[i], store);
     if (plan_.nodes[i].fuse_next) ++i;
   }

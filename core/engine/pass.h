@@ -81,6 +81,7 @@ class Pass {
     return plan.group < 0 ? &ParamAt(node, 1) : &groups_[static_cast<size_t>(plan.group)].bias;
   }
   TensorView View(BufferId id) const;
+  void KeepLastRows();
   void CheckBatch(const RowBatch& batch) const;
 
   void ForwardNode(size_t i, const NodePlan& plan, AttentionStore* store);
@@ -136,6 +137,8 @@ class Pass {
   std::vector<ops::RopeAngles> angles_;  // one per distinct spec
   std::vector<int32_t> angles_of_;       // per node; -1: no rope
   RowBatch batch_;
+  size_t row_by_row_from_ = 0;  // nodes from here on look at one row at a time
+  int64_t first_row_ = 0;       // of those that the nodes at hand work on
   int64_t rows_ = 0, padded_rows_ = 0;
 };
 

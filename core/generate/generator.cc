@@ -193,11 +193,10 @@ Status Run::Prefill(const Scheduler::Action& action) {
                             .positions = positions_,
                             .cu_seqlens = cu_seqlens,
                             .lengths = std::span(&length, 1),
-                            .call = call_},
+                            .call = call_,
+                            .hidden_rows = end == length ? 1 : 0},
                            cache_.get());
-    if (end == length) {
-      inference_.Logits(hidden.Rows(action.rows - 1, action.rows), LogitsView(prompt_logits_, 1));
-    }
+    if (end == length) inference_.Logits(hidden, LogitsView(prompt_logits_, 1));
     return OkStatus();
   }));
   if (end == length) cache_->EndPrompt(action.slot);
@@ -252,7 +251,8 @@ Status Run::RenewKeys(int32_t slot) {
            .positions = positions_,
            .cu_seqlens = cu_seqlens,
            .lengths = std::span(&length, 1),
-           .call = call_},
+           .call = call_,
+           .hidden_rows = 0},
           cache_.get());
       return OkStatus();
     }));

@@ -146,14 +146,15 @@ static const float* ScalesOf(const retort_kv_cache& cache, const unsigned char* 
   return reinterpret_cast<const float*>(head + HeadBytes(cache) - 4 * kK);
 }
 
-// Turns a row's scores of one block into weights and rescales what the row has gathered.
-static void SoftmaxRow(const retort_kv_attention_shape& shape, int64_t first_key, int64_t width,
-                       int64_t r, KvState* s) {
+// Turns a row's scores of the first `keys` of one block (whole vectors that some row sees) into
+// weights and rescales what the row has gathered.
+static void SoftmaxRow(const retort_kv_attention_shape& shape, int64_t first_key, int64_t keys,
+                       int64_t width, int64_t r, KvState* s) {
   const int64_t position = s->position[r];
   int64_t begin = shape.window > 0 ? position - shape.window + 1 - first_key : 0;
   int64_t end = position + 1 - first_key;
   begin = begin > 0 ? begin : 0;
-  end = end < kK ? end : kK;
+  end = end < keys ? end : keys;
   float* const p = s->p + r * kK;
   if (begin >= end) {
     memset(p, 0, kK * sizeof(float));
@@ -161,16 +162,16 @@ static void SoftmaxRow(const retort_kv_attention_shape& shape, int64_t first_key
   }
   const F16 cap = F16::Set1(static_cast<float>(shape.soft_cap));
   if (shape.soft_cap > 0) {
-    for (int64_t j = 0; j < kK; j += 16) (cap * Tanh(F16::Load(p + j) / cap)).Store(p + j);
+    for (int64_t j = 0; j < keys; j += 16) (cap * Tanh(F16::Load(p + j) / cap)).Store(p + j);
   }
   for (int64_t j = 0; j < begin; ++j) p[j] = -INFINITY;
-  for (int64_t j = end; j < kK; ++j) p[j] = -INFINITY;
+  for (int64_t j = end; j < keys; ++j) p[j] = -INFINITY;
   F16 top = F16::Set1(-INFINITY);
-  for (int64_t j = 0; j < kK; j += 16) top = Max(F16::Load(p + j), top);
+  for (int64_t j = 0; j < keys; j += 16) top = Max(F16::Load(p + j), top);
   const float before = s->max[r], block_max = MaxAll(top);
   const float now = block_max > before ? block_max : before;
   F16 sum = F16::Zero();
-  for (int64_t j = 0; j < kK; j += 16) {
+  for (int64_t j = 0; j < keys; j += 16) {
     const F16 e = Exp(F16::Load(p + j) - F16::Set1(now));
     e.Store(p + j);
     sum = sum + e;
@@ -194,6 +195,8 @@ static void MeetBlock(const KvArgs& a, int64_t kv_head, int64_t id, int64_t firs
   const int64_t width = WidthOf(cache.head_dim);
   const int64_t offset = id * cache.block_stride + kv_head * HeadBytes(cache);
   const unsigned char *keys = cache.keys + offset, *values = cache.values + offset;
+  const int64_t seen = last_key + 1 - first_key < kK ? last_key + 1 - first_key : kK;
+  const int64_t vectors = (seen + 15) / 16;
   int64_t rows = end - begin;
   Product scores = {
       .a = s->q + begin,
@@ -202,10 +205,11 @@ static void MeetBlock(const KvArgs& a, int64_t kv_head, int64_t id, int64_t firs
       .b_stride = kK,
       .c_stride = kK,
       .depth = cache.head_dim,
-      .vectors = kK / 16};
+      .vectors = vectors};
   TileRows<kTileRows, 1, kR, false>(&scores, &rows);
-  for (int64_t r = begin; r < end; ++r) SoftmaxRow(a.shape, first_key, width, r, s);
-  const int64_t seen = last_key + 1 - first_key < kK ? last_key + 1 - first_key : kK;
+  for (int64_t r = begin; r < end; ++r) {
+    SoftmaxRow(a.shape, first_key, 16 * vectors, width, r, s);
+  }
   rows = end - begin;
   Product gather = {
       .a = s->p + begin * kK,

@@ -59,6 +59,26 @@ TEST(Inference, CallsTheStoreOncePerLayerInOrder) {
   for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-5);
 }
 
+TEST(Inference, HiddenRowsThatNobodyReadsChangeNoOther) {
+  for (const bool row_ops : {false, true}) {
+    const TinySpec spec{.row_ops = row_ops};
+    TinyModel<float> model(spec);
+    Inference inference(model.graph, model.views, kThreads);
+    const MicroBatch batch = Documents({12}, spec.vocab);
+    RowBatch rows = RowsOf(batch);
+    const std::vector<float> all = Values(inference.Forward(rows, nullptr));
+    for (const int64_t wanted : {0, 1, 5, 12}) {
+      rows.hidden_rows = wanted;
+      const TensorView hidden = inference.Forward(rows, nullptr);
+      EXPECT_EQ(hidden.rows(), wanted);
+      const std::vector<float> last(all.end() - wanted * hidden.cols(), all.end());
+      EXPECT_EQ(Values(hidden), last) << wanted;
+    }
+    rows.hidden_rows = 13;
+    EXPECT_THROW(inference.Forward(rows, nullptr), Error);
+  }
+}
+
 TEST(Inference, ADecodePassAllocatesNothing) {
   const TinySpec spec;
   TinyModel<float> model(spec);
