@@ -1,22 +1,28 @@
 // A model in a GGUF file, seen as an HF folder.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <mutex>
 
 #include "core/io/gguf.h"
 #include "core/model/files.h"
 #include "core/model/gguf_layout.h"
 #include "core/model/gguf_view.h"
+#include "core/model/tokenizer.h"
+#include "core/text/bpe_tables.h"
+#include "core/text/unicode.h"
 
 namespace retort::model {
 namespace {
 
-class GgufSource final : public SourceBase {
+class GgufSource final : public SourceBase, public TokenizerMaker {
  public:
   static Result<std::unique_ptr<Source>> Open(const std::string& path) {
     RETORT_ASSIGN_OR_RETURN(io::Gguf gguf, io::Gguf::Open(path));
     FolderTexts texts;
     RETORT_ASSIGN_OR_RETURN(texts.config, GgufConfig(gguf));
-    RETORT_ASSIGN_OR_RETURN(texts.tokenizer, GgufTokenizer(gguf));
+    RETORT_ASSIGN_OR_RETURN(std::optional<GgufVocabulary> vocabulary, ReadGgufVocabulary(gguf));
+    // The tokenizer as its maker wrote it, where the file holds it.
+    texts.tokenizer = gguf.String(kGgufTokenizerJson).value_or("");
     texts.tokenizer_config = GgufTokenizerConfig(gguf);
     texts.generation_config = GgufGenerationConfig(gguf);
     texts.chat_template = gguf.String("tokenizer.chat_template").value_or("");
@@ -24,11 +30,31 @@ class GgufSource final : public SourceBase {
                             json::Document::Parse(texts.config, path + " (config)"));
     std::unique_ptr<GgufSource> source(
         new GgufSource(path, std::move(texts), std::move(config), std::move(gguf)));
+    source->vocabulary_ = std::move(vocabulary);
     RETORT_RETURN_IF_ERROR(source->CollectTensors());
     return std::unique_ptr<Source>(std::move(source));
   }
 
   bool is_gguf() const override { return true; }
+
+  const std::string& tokenizer_json() const override {
+    if (!vocabulary_) return SourceBase::tokenizer_json();
+    std::call_once(tokenizer_once_,
+                   [this] { tokenizer_ = GgufTokenizer(*vocabulary_, GgufTables::kWith); });
+    return tokenizer_;
+  }
+
+  Result<std::unique_ptr<text::Tokenizer>> MakeTokenizer() const override {
+    const std::string& config = tokenizer_config_json();
+    if (vocabulary_ && IsUtf8(vocabulary_->tokens)) {
+      const std::vector<std::string_view> tokens = GgufUsedTokens(*vocabulary_);
+      return text::TokenizerFromTables(GgufTokenizer(*vocabulary_, GgufTables::kWithout),
+                                       {.tokens = tokens, .merges = vocabulary_->merges}, config,
+                                       path());
+    }
+    if (tokenizer_json().empty()) return std::unique_ptr<text::Tokenizer>();
+    return text::Tokenizer::FromJson(tokenizer_json(), config, path());
+  }
 
  protected:
   Status Read(const TensorInfo& info, int64_t begin, int64_t end,
@@ -111,6 +137,11 @@ class GgufSource final : public SourceBase {
     return OkStatus();
   }
 
+  // JSON text has no other; writing mends it.
+  static bool IsUtf8(std::span<const std::string_view> tokens) {
+    return std::all_of(tokens.begin(), tokens.end(), text::IsValidUtf8);
+  }
+
   const GgufPart& PartOf(const TensorInfo& info) const {
     return parts_[static_cast<size_t>(&info - tensors_.data())];
   }
@@ -153,10 +184,22 @@ class GgufSource final : public SourceBase {
 
   io::Gguf gguf_;
   std::vector<GgufPart> parts_;  // of tensors_
+  std::optional<GgufVocabulary> vocabulary_;
+  mutable std::once_flag tokenizer_once_;
+  mutable std::string tokenizer_;  // written when first asked for
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Source>> OpenGguf(const std::string& path) { return GgufSource::Open(path); }
+
+Result<std::unique_ptr<text::Tokenizer>> OpenTokenizer(const Source& source) {
+  if (const auto* maker = dynamic_cast<const TokenizerMaker*>(&source)) {
+    return maker->MakeTokenizer();
+  }
+  if (source.tokenizer_json().empty()) return std::unique_ptr<text::Tokenizer>();
+  return text::Tokenizer::FromJson(source.tokenizer_json(), source.tokenizer_config_json(),
+                                   source.path());
+}
 
 }  // namespace retort::model

@@ -1,23 +1,15 @@
 // GGUF key-values as tokenizer.json and tokenizer_config.json.
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-#include <unordered_map>
+#include <bit>
 
 #include "core/model/gguf_pre.h"
 #include "core/model/gguf_view.h"
+#include "core/text/vocab.h"
 
 namespace retort::model {
 namespace {
 
 constexpr int64_t kControl = 3, kUserDefined = 4, kUnused = 5;
-
-struct Vocabulary {
-  std::vector<std::string_view> tokens, merges;
-  std::vector<int64_t> types;
-  GgufPre pre = GgufPre::kGpt2;
-  std::optional<int64_t> bos, eos;
-  bool add_bos = false, add_eos = false;
-};
 
 Status Refuse(const io::Gguf& gguf, const std::string& rule) {
   return DataLoss(gguf.path() + ": tokenizer: " + rule);
@@ -30,7 +22,22 @@ Result<GgufPre> FindPre(const io::Gguf& gguf) {
                        "\" is not known (known are " + GgufPreNames() + ")");
 }
 
-Status CheckIds(const io::Gguf& gguf, const Vocabulary& v) {
+Status CheckUnique(const io::Gguf& gguf, const std::vector<std::string_view>& tokens) {
+  const size_t mask = std::bit_ceil(tokens.size() * 2 + 16) - 1;
+  std::vector<uint32_t> slots(mask + 1);  // number of the token + 1; 0: free
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    size_t at = text::HashToken(tokens[i]) & mask;
+    for (; slots[at] != 0; at = (at + 1) & mask) {
+      if (tokens[slots[at] - 1] != tokens[i]) continue;
+      return Refuse(gguf, "tokens " + std::to_string(slots[at] - 1) + " and " + std::to_string(i) +
+                              " are both \"" + std::string(tokens[i]) + "\"");
+    }
+    slots[at] = static_cast<uint32_t>(i + 1);
+  }
+  return OkStatus();
+}
+
+Status CheckIds(const io::Gguf& gguf, const GgufVocabulary& v) {
   const auto n = static_cast<int64_t>(v.tokens.size());
   for (const char* name : {"bos", "eos", "eot", "eom", "unknown", "padding"}) {
     const std::string key = std::string("tokenizer.ggml.") + name + "_token_id";
@@ -40,31 +47,40 @@ Status CheckIds(const io::Gguf& gguf, const Vocabulary& v) {
                               std::to_string(n) + " tokens");
     }
   }
-  std::unordered_map<std::string_view, size_t> seen;
-  for (size_t i = 0; i < v.tokens.size(); ++i) {
-    const auto [it, is_new] = seen.emplace(v.tokens[i], i);
-    if (!is_new) {
-      return Refuse(gguf, "tokens " + std::to_string(it->second) + " and " + std::to_string(i) +
-                              " are both \"" + std::string(v.tokens[i]) + "\"");
-    }
-  }
-  return OkStatus();
+  return CheckUnique(gguf, v.tokens);
 }
 
-Result<Vocabulary> ReadVocabulary(const io::Gguf& gguf) {
+// Two parts with a space between them.
+Result<std::vector<std::pair<std::string_view, std::string_view>>> SplitMerges(
+    const io::Gguf& gguf, const std::vector<std::string_view>& merges) {
+  std::vector<std::pair<std::string_view, std::string_view>> pairs;
+  pairs.reserve(merges.size());
+  for (const std::string_view merge : merges) {
+    const size_t space = merge.find(' ');
+    const bool two = space != merge.npos && space > 0 && space + 1 < merge.size() &&
+                     merge.find(' ', space + 1) == merge.npos;
+    if (!two) {
+      return Refuse(gguf, "merge " + std::to_string(pairs.size()) + ", \"" + std::string(merge) +
+                              "\", is not two parts with a space between them");
+    }
+    pairs.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+  }
+  return pairs;
+}
+
+Result<GgufVocabulary> ReadVocabulary(const io::Gguf& gguf) {
   const std::string_view model = gguf.String("tokenizer.ggml.model").value_or("");
   if (model != "gpt2") {
     return Unimplemented(gguf.path() + ": tokenizer.ggml.model \"" + std::string(model) +
                          "\" is not read (gpt2, byte-level BPE, is); an HF folder of the model "
                          "has a tokenizer.json");
   }
-  Vocabulary v;
+  GgufVocabulary v;
   RETORT_ASSIGN_OR_RETURN(v.pre, FindPre(gguf));
   auto tokens = gguf.Strings("tokenizer.ggml.tokens");
   auto merges = gguf.Strings("tokenizer.ggml.merges");
   if (!tokens || !merges) return Refuse(gguf, "tokens and merges must be arrays of strings");
   v.tokens = std::move(*tokens);
-  v.merges = std::move(*merges);
   v.types =
       gguf.Ints("tokenizer.ggml.token_type").value_or(std::vector<int64_t>(v.tokens.size(), 1));
   if (v.types.size() != v.tokens.size()) {
@@ -72,6 +88,7 @@ Result<Vocabulary> ReadVocabulary(const io::Gguf& gguf) {
                             std::to_string(v.tokens.size()) + " tokens");
   }
   RETORT_RETURN_IF_ERROR(CheckIds(gguf, v));
+  RETORT_ASSIGN_OR_RETURN(v.merges, SplitMerges(gguf, *merges));
   v.bos = gguf.Int("tokenizer.ggml.bos_token_id");
   v.eos = gguf.Int("tokenizer.ggml.eos_token_id");
   // Llama 3 puts a bos in front unless told otherwise; the others don't.
@@ -80,7 +97,7 @@ Result<Vocabulary> ReadVocabulary(const io::Gguf& gguf) {
   return v;
 }
 
-void AddedTokens(const Vocabulary& v, json::Writer* w) {
+void AddedTokens(const GgufVocabulary& v, json::Writer* w) {
   w->Key("added_tokens").BeginArray();
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     if (v.types[i] != kControl && v.types[i] != kUserDefined) continue;
@@ -97,7 +114,7 @@ void ByteLevel(bool use_regex, json::Writer* w) {
 }
 
 // TemplateProcessing with the tokens that encoding adds, else ByteLevel (which changes no ids).
-void PostProcessor(const Vocabulary& v, json::Writer* w) {
+void PostProcessor(const GgufVocabulary& v, json::Writer* w) {
   const bool bos = v.add_bos && v.bos, eos = v.add_eos && v.eos;
   w->Key("post_processor");
   if (!bos && !eos) return ByteLevel(true, w);
@@ -129,30 +146,38 @@ void PostProcessor(const Vocabulary& v, json::Writer* w) {
   w->EndObject().EndObject();
 }
 
-Status Merges(const io::Gguf& gguf, const Vocabulary& v, json::Writer* w) {
-  w->Key("merges").BeginArray();
-  for (size_t i = 0; i < v.merges.size(); ++i) {
-    const std::string_view merge = v.merges[i];
-    const size_t space = merge.find(' ');
-    const bool two = space != merge.npos && space > 0 && space + 1 < merge.size() &&
-                     merge.find(' ', space + 1) == merge.npos;
-    if (!two) {
-      return Refuse(gguf, "merge " + std::to_string(i) + ", \"" + std::string(merge) +
-                              "\", is not two parts with a space between them");
-    }
-    w->BeginArray().String(merge.substr(0, space)).String(merge.substr(space + 1)).EndArray();
+void Tables(const GgufVocabulary& v, json::Writer* w) {
+  w->Key("vocab").BeginObject();
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    if (v.types[i] != kUnused) w->Key(v.tokens[i]).Int(static_cast<int64_t>(i));
+  }
+  w->EndObject().Key("merges").BeginArray();
+  for (const auto& [left, right] : v.merges) {
+    w->BeginArray().String(left).String(right).EndArray();
   }
   w->EndArray();
-  return OkStatus();
 }
 
 }  // namespace
 
-Result<std::string> GgufTokenizer(const io::Gguf& gguf) {
-  // The tokenizer as its maker wrote it, where the file holds it.
-  if (const auto whole = gguf.String(kGgufTokenizerJson)) return std::string(*whole);
-  if (gguf.Find("tokenizer.ggml.tokens") == nullptr) return std::string();
-  RETORT_ASSIGN_OR_RETURN(const Vocabulary v, ReadVocabulary(gguf));
+Result<std::optional<GgufVocabulary>> ReadGgufVocabulary(const io::Gguf& gguf) {
+  std::optional<GgufVocabulary> vocabulary;
+  if (gguf.String(kGgufTokenizerJson) || gguf.Find("tokenizer.ggml.tokens") == nullptr) {
+    return vocabulary;
+  }
+  RETORT_ASSIGN_OR_RETURN(vocabulary, ReadVocabulary(gguf));
+  return vocabulary;
+}
+
+std::vector<std::string_view> GgufUsedTokens(const GgufVocabulary& vocabulary) {
+  std::vector<std::string_view> tokens = vocabulary.tokens;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (vocabulary.types[i] == kUnused) tokens[i] = {};
+  }
+  return tokens;
+}
+
+std::string GgufTokenizer(const GgufVocabulary& v, GgufTables tables) {
   json::Writer w;
   w.BeginObject().Field("version", "1.0").Key("truncation").Null().Key("padding").Null();
   AddedTokens(v, &w);
@@ -166,12 +191,8 @@ Result<std::string> GgufTokenizer(const io::Gguf& gguf) {
   w.Key("model").BeginObject().Field("type", "BPE").Key("dropout").Null().Key("unk_token").Null();
   w.Key("continuing_subword_prefix").Null().Key("end_of_word_suffix").Null();
   w.Field("fuse_unk", false).Field("byte_fallback", false);
-  w.Field("ignore_merges", v.pre == GgufPre::kLlama3).Key("vocab").BeginObject();
-  for (size_t i = 0; i < v.tokens.size(); ++i) {
-    if (v.types[i] != kUnused) w.Key(v.tokens[i]).Int(static_cast<int64_t>(i));
-  }
-  w.EndObject();
-  RETORT_RETURN_IF_ERROR(Merges(gguf, v, &w));
+  w.Field("ignore_merges", v.pre == GgufPre::kLlama3);
+  if (tables == GgufTables::kWith) Tables(v, &w);  // text::Tokenizer's hash wants them last
   return w.EndObject().EndObject().Take();
 }
 

@@ -2,14 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/status.h"
 #include "core/io/gguf.h"
 #include "core/model/files.h"
 #include "core/model/gguf_arch.h"
+#include "core/model/gguf_pre.h"
 
 namespace retort::model {
 
@@ -17,8 +20,23 @@ namespace retort::model {
 Result<std::string> GgufConfig(const io::Gguf& gguf);
 std::string GgufGenerationConfig(const io::Gguf& gguf);
 
-// tokenizer.json, "" if the file holds no tokenizer; and tokenizer_config.json.
-Result<std::string> GgufTokenizer(const io::Gguf& gguf);
+// A tokenizer in llama.cpp's keys; views point into the file.
+struct GgufVocabulary {
+  std::vector<std::string_view> tokens;
+  std::vector<std::pair<std::string_view, std::string_view>> merges;
+  std::vector<int64_t> types;
+  GgufPre pre = GgufPre::kGpt2;
+  std::optional<int64_t> bos, eos;
+  bool add_bos = false, add_eos = false;
+};
+// Nothing: the file holds no tokenizer, or the one that its maker wrote (kGgufTokenizerJson).
+Result<std::optional<GgufVocabulary>> ReadGgufVocabulary(const io::Gguf& gguf);
+// It as tokenizer.json; without its tables it is what text::Tokenizer::FromTables takes.
+enum class GgufTables { kWith, kWithout };
+std::string GgufTokenizer(const GgufVocabulary& vocabulary, GgufTables tables);
+// What belongs to tokens that there are: a view without data for the others.
+std::vector<std::string_view> GgufUsedTokens(const GgufVocabulary& vocabulary);
+// tokenizer_config.json.
 std::string GgufTokenizerConfig(const io::Gguf& gguf);
 
 // The rotary keys of the config: rope_theta, rope_scaling and what belongs to them. `key` is

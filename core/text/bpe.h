@@ -11,6 +11,7 @@
 
 #include "core/base/status.h"
 #include "core/json/json.h"
+#include "core/text/bpe_tables.h"
 #include "core/text/vocab.h"
 
 namespace retort::text {
@@ -41,17 +42,24 @@ struct BpeScratch {
 class Bpe {
  public:
   // `model` of tokenizer.json; `byte_level`: words are raw bytes, the vocabulary byte-mapped.
-  static Result<Bpe> FromJson(const json::Value& model, bool byte_level, std::string_view what);
+  // Vocabulary and merges come from `tables`, unless that is NULL.
+  static Result<Bpe> FromJson(const json::Value& model, const BpeTables* tables, bool byte_level,
+                              std::string_view what);
 
   void EncodeWord(std::string_view word, BpeScratch* scratch, std::vector<int32_t>* ids) const;
 
   const TokenMap& vocab() const { return vocab_; }
   const TokenTable& tokens() const { return tokens_; }
   bool byte_level() const { return byte_level_; }
+  // `model`, the JSON object that this was made from, with the tables that came beside it.
+  std::string WithTables(std::string_view model) const;
 
  private:
   Status ReadVocab(const json::Value& vocab, std::string_view what);
   Status ReadMerges(const json::Value& merges, std::string_view what);
+  Status TakeTables(const BpeTables& tables, std::string_view what);
+  Status AddMerge(size_t rank, std::string_view left, std::string_view right, std::string* joined,
+                  std::string_view what);
   Status ReadUnknown(const json::Value& model, std::string_view what);
   void PrepareBytes();
   void Merge(std::string_view word, BpeScratch* scratch, std::vector<int32_t>* ids) const;
@@ -68,8 +76,9 @@ class Bpe {
   TokenMap byte_words_;  // byte_level with ignore_merges: raw bytes -> id
   TokenTable tokens_;
   MergeMap merges_;
+  std::vector<std::pair<int32_t, int32_t>> listed_;  // merges by rank, if they came as tables
   std::array<int32_t, 256> byte_ids_{};  // byte_level: id of a byte; else of <0xHH>; -1: none
-  bool byte_level_ = false, byte_fallback_ = false;
+  bool byte_level_ = false, byte_fallback_ = false, from_tables_ = false;
   bool fuse_unk_ = false, ignore_merges_ = false;
   int32_t unk_id_ = -1;
 };

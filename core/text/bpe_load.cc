@@ -39,7 +39,8 @@ Status RefuseUnsupported(const json::Value& model, std::string_view what) {
 
 }  // namespace
 
-Result<Bpe> Bpe::FromJson(const json::Value& model, bool byte_level, std::string_view what) {
+Result<Bpe> Bpe::FromJson(const json::Value& model, const BpeTables* tables, bool byte_level,
+                          std::string_view what) {
   if (!model.is_object()) return Bad(what, "'model' is missing or not an object");
   RETORT_RETURN_IF_ERROR(RefuseUnsupported(model, what));
   Bpe bpe;
@@ -47,8 +48,12 @@ Result<Bpe> Bpe::FromJson(const json::Value& model, bool byte_level, std::string
   bpe.byte_fallback_ = !byte_level && model["byte_fallback"].BoolOr(false);
   bpe.fuse_unk_ = model["fuse_unk"].BoolOr(false);
   bpe.ignore_merges_ = model["ignore_merges"].BoolOr(false);
-  RETORT_RETURN_IF_ERROR(bpe.ReadVocab(model["vocab"], what));
-  RETORT_RETURN_IF_ERROR(bpe.ReadMerges(model["merges"], what));
+  if (tables != nullptr) {
+    RETORT_RETURN_IF_ERROR(bpe.TakeTables(*tables, what));
+  } else {
+    RETORT_RETURN_IF_ERROR(bpe.ReadVocab(model["vocab"], what));
+    RETORT_RETURN_IF_ERROR(bpe.ReadMerges(model["merges"], what));
+  }
   RETORT_RETURN_IF_ERROR(bpe.ReadUnknown(model, what));
   bpe.PrepareBytes();
   return bpe;
@@ -71,7 +76,7 @@ Status Bpe::ReadVocab(const json::Value& vocab, std::string_view what) {
     bytes += vocab.key_at(i).size();
   }
   vocab_.Reserve(vocab.size(), bytes);
-  tokens_.Resize(static_cast<int32_t>(top + 1));
+  tokens_.Resize(static_cast<int32_t>(top + 1), bytes);
   for (size_t i = 0; i < vocab.size(); ++i) {
     const std::string_view token = vocab.key_at(i);
     const auto id = static_cast<int32_t>(vocab.value_at(i).IntOr(0));
@@ -107,16 +112,71 @@ Status Bpe::ReadMerges(const json::Value& merges, std::string_view what) {
       return Bad(what, "model.merges[" + std::to_string(i) + "] is " + Quoted(merge.Dump()) +
                            ", not two tokens");
     }
-    joined.assign(left).append(right);
-    const auto a = vocab_.Find(left), b = vocab_.Find(right), c = vocab_.Find(joined);
-    if (!a || !b || !c) {
-      return Bad(what, "model.merges[" + std::to_string(i) +
-                           "]: " + Quoted(!a ? left : (!b ? right : std::string_view(joined))) +
-                           " is not in model.vocab");
-    }
-    merges_.Set(*a, *b, {static_cast<uint32_t>(i), *c});
+    RETORT_RETURN_IF_ERROR(AddMerge(i, left, right, &joined, what));
   }
   return OkStatus();
+}
+
+Status Bpe::AddMerge(size_t rank, std::string_view left, std::string_view right,
+                     std::string* joined, std::string_view what) {
+  joined->assign(left).append(right);
+  const auto a = vocab_.Find(left), b = vocab_.Find(right), c = vocab_.Find(*joined);
+  if (!a || !b || !c) {
+    return Bad(what, "model.merges[" + std::to_string(rank) +
+                         "]: " + Quoted(!a ? left : (!b ? right : std::string_view(*joined))) +
+                         " is not in model.vocab");
+  }
+  merges_.Set(*a, *b, {static_cast<uint32_t>(rank), *c});
+  if (from_tables_) listed_[rank] = {*a, *b};
+  return OkStatus();
+}
+
+Status Bpe::TakeTables(const BpeTables& tables, std::string_view what) {
+  size_t bytes = 0, n = 0, top = 0;
+  for (size_t id = 0; id < tables.tokens.size(); ++id) {
+    if (tables.tokens[id].data() == nullptr) continue;
+    bytes += tables.tokens[id].size();
+    ++n;
+    top = id + 1;
+  }
+  if (n == 0 || top > static_cast<size_t>(IdLimit(n))) {
+    return Bad(what, std::to_string(n) + " tokens with ids up to " + std::to_string(top) +
+                         " are no vocabulary");
+  }
+  from_tables_ = true;
+  vocab_.Reserve(n, bytes);
+  tokens_.Resize(static_cast<int32_t>(top), bytes);
+  for (size_t i = 0; i < top; ++i) {
+    const std::string_view token = tables.tokens[i];
+    const auto id = static_cast<int32_t>(i);
+    if (token.data() == nullptr) continue;
+    tokens_.Set(id, token);
+    if (!vocab_.Insert(token, id)) return Bad(what, "token " + Quoted(token) + " occurs twice");
+  }
+  merges_.Reserve(tables.merges.size());
+  listed_.resize(tables.merges.size());
+  std::string joined;
+  for (size_t i = 0; i < tables.merges.size(); ++i) {
+    const auto& [left, right] = tables.merges[i];
+    RETORT_RETURN_IF_ERROR(AddMerge(i, left, right, &joined, what));
+  }
+  return OkStatus();
+}
+
+std::string Bpe::WithTables(std::string_view model) const {
+  if (!from_tables_) return std::string(model);
+  json::Writer vocab, merges;
+  vocab.BeginObject();
+  for (int32_t id = 0; id < tokens_.size(); ++id) {
+    if (tokens_.Has(id)) vocab.Key(tokens_.Get(id)).Int(id);
+  }
+  merges.BeginArray();
+  for (const auto& [left, right] : listed_) {
+    merges.BeginArray().String(tokens_.Get(left)).String(tokens_.Get(right)).EndArray();
+  }
+  std::string text(model.substr(0, model.size() - 1));  // without its brace
+  text.append(",\"vocab\":").append(vocab.EndObject().Take());
+  return text.append(",\"merges\":").append(merges.EndArray().Take()).append("}");
 }
 
 Status Bpe::ReadUnknown(const json::Value& model, std::string_view what) {

@@ -47,13 +47,27 @@ Tokenizer::~Tokenizer() = default;
 Result<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view tokenizer_json,
                                                        std::string_view tokenizer_config_json,
                                                        std::string_view what) {
+  return Impl::Make(tokenizer_json, nullptr, tokenizer_config_json, what);
+}
+
+Result<std::unique_ptr<Tokenizer>> TokenizerFromTables(std::string_view tokenizer_json,
+                                                       const BpeTables& tables,
+                                                       std::string_view tokenizer_config_json,
+                                                       std::string_view what) {
+  return Tokenizer::Impl::Make(tokenizer_json, &tables, tokenizer_config_json, what);
+}
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::Impl::Make(std::string_view tokenizer_json,
+                                                         const BpeTables* tables,
+                                                         std::string_view tokenizer_config_json,
+                                                         std::string_view what) {
   const json::ParseOptions options{.max_bytes = kMaxJsonBytes};
   RETORT_ASSIGN_OR_RETURN(
       const json::Document document,
       json::Document::Parse(tokenizer_json, std::string(what) + ": tokenizer.json", options));
   auto impl = std::make_unique<Impl>();
   impl->what = std::string(what);
-  RETORT_RETURN_IF_ERROR(impl->ReadTokenizer(document.root()));
+  RETORT_RETURN_IF_ERROR(impl->ReadTokenizer(document.root(), tables));
   if (!tokenizer_config_json.empty()) {
     RETORT_ASSIGN_OR_RETURN(
         const json::Document config,
@@ -61,7 +75,8 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view tokenize
                               options));
     RETORT_RETURN_IF_ERROR(impl->ReadConfig(config.root()));
   }
-  impl->ComputeHash(document.root());
+  impl->KeepHashed(document.root());
+  if (tables == nullptr) impl->Hash();  // rather than keep the whole text
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
 
@@ -186,6 +201,6 @@ std::string Tokenizer::StripStart(std::string first) const {
 int32_t Tokenizer::bos_id() const { return impl_->bos; }
 int32_t Tokenizer::eos_id() const { return impl_->eos; }
 int32_t Tokenizer::pad_id() const { return impl_->pad; }
-const std::string& Tokenizer::hash() const { return impl_->hash; }
+const std::string& Tokenizer::hash() const { return impl_->Hash(); }
 
 }  // namespace retort::text

@@ -25,13 +25,14 @@ std::string ClassName(const json::Value& config) {
 
 }  // namespace
 
-Status Tokenizer::Impl::ReadTokenizer(const json::Value& root) {
+Status Tokenizer::Impl::ReadTokenizer(const json::Value& root, const BpeTables* tables) {
   if (!root.is_object()) {
     return InvalidArgument(what + ": tokenizer.json: the file must hold a JSON object");
   }
   RETORT_ASSIGN_OR_RETURN(normalizer, Normalizer::FromJson(root["normalizer"], what));
   RETORT_ASSIGN_OR_RETURN(pre_tokenizer, PreTokenizer::FromJson(root["pre_tokenizer"], what));
-  RETORT_ASSIGN_OR_RETURN(bpe, Bpe::FromJson(root["model"], pre_tokenizer.byte_level(), what));
+  RETORT_ASSIGN_OR_RETURN(bpe,
+                          Bpe::FromJson(root["model"], tables, pre_tokenizer.byte_level(), what));
   RETORT_ASSIGN_OR_RETURN(decoder, Decoder::FromJson(root["decoder"], what));
   vocab_size = bpe.tokens().size();
   RETORT_RETURN_IF_ERROR(ReadAdded(root["added_tokens"]));
@@ -122,7 +123,7 @@ void Tokenizer::Impl::BuildMatchers() {
 }
 
 void Tokenizer::Impl::BuildBytes() {
-  bytes.Resize(vocab_size);
+  bytes.Resize(vocab_size, bpe.vocab().bytes());
   for (int32_t id = 0; id < vocab_size; ++id) {
     const AddedToken* token = AddedOf(id);
     if (token == nullptr && !bpe.tokens().Has(id)) continue;
@@ -166,18 +167,28 @@ Status Tokenizer::Impl::ReadConfig(const json::Value& config) {
   return OkStatus();
 }
 
-void Tokenizer::Impl::ComputeHash(const json::Value& root) {
-  Hasher hasher;
-  hasher.UpdateSized("retort tokenizer 1");
+void Tokenizer::Impl::KeepHashed(const json::Value& root) {
   for (const char* key : {"normalizer", "pre_tokenizer", "added_tokens", "model"}) {
-    hasher.UpdateSized(key);
-    hasher.UpdateSized(root[key] ? root[key].Dump() : "");
+    hashed.emplace_back(key, root[key] ? root[key].Dump() : "");
   }
-  for (const auto* ids : {&post_processor.prefix, &post_processor.suffix}) {
-    hasher.UpdateSized(std::string_view(reinterpret_cast<const char*>(ids->data()),
-                                        ids->size() * sizeof(int32_t)));
-  }
-  hash = hasher.Hex();
+}
+
+const std::string& Tokenizer::Impl::Hash() const {
+  std::call_once(hash_once, [this] {
+    Hasher hasher;
+    hasher.UpdateSized("retort tokenizer 1");
+    for (const auto& [key, text] : hashed) {
+      hasher.UpdateSized(key);
+      hasher.UpdateSized(key == "model" ? bpe.WithTables(text) : text);
+    }
+    for (const auto* ids : {&post_processor.prefix, &post_processor.suffix}) {
+      hasher.UpdateSized(std::string_view(reinterpret_cast<const char*>(ids->data()),
+                                          ids->size() * sizeof(int32_t)));
+    }
+    hash = hasher.Hex();
+    hashed = {};
+  });
+  return hash;
 }
 
 }  // namespace retort::text

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/status.h"
@@ -42,19 +43,29 @@ struct Tokenizer::Impl {
   TokenTable bytes;               // id -> what it adds to a text; special tokens: ""
   int32_t vocab_size = 0;
   int32_t bos = -1, eos = -1, pad = -1;
-  std::string hash;
+  mutable std::once_flag hash_once;
+  mutable std::string hash;
+  // What the hash is made of, until it is: keys of tokenizer.json and their texts. With tables the
+  // model's is without them; they come from `bpe`.
+  mutable std::vector<std::pair<std::string, std::string>> hashed;
 
   // Scratches not in use; a call takes one and gives it back.
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<EncodeScratch>> idle;
 
-  Status ReadTokenizer(const json::Value& root);
+  // `tables`: NULL if they are in the JSON text.
+  static Result<std::unique_ptr<Tokenizer>> Make(std::string_view tokenizer_json,
+                                                 const BpeTables* tables,
+                                                 std::string_view tokenizer_config_json,
+                                                 std::string_view what);
+  Status ReadTokenizer(const json::Value& root, const BpeTables* tables);
   Status ReadConfig(const json::Value& config);
   Status ReadAdded(const json::Value& list);
   Status CheckAdded(const AddedToken& token, int64_t id, size_t index) const;
   void BuildMatchers();
   void BuildBytes();
-  void ComputeHash(const json::Value& root);
+  void KeepHashed(const json::Value& root);
+  const std::string& Hash() const;
 
   std::string_view TokenOf(int32_t id) const;
   const AddedToken* AddedOf(int32_t id) const;

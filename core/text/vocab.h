@@ -38,7 +38,10 @@ class TokenMap {
 // Ids to strings, with gaps.
 class TokenTable {
  public:
-  void Resize(int32_t ids) { spans_.resize(static_cast<size_t>(ids)); }
+  void Resize(int32_t ids, size_t bytes) {
+    spans_.resize(static_cast<size_t>(ids));
+    arena_.reserve(bytes);
+  }
   void Set(int32_t id, std::string_view text);
   bool Has(int32_t id) const {
     return id >= 0 && static_cast<size_t>(id) < spans_.size() &&

@@ -159,8 +159,10 @@ PluginRegistry::PluginRegistry() : impl_(std::make_unique<Impl>()) {}
 PluginRegistry::~PluginRegistry() = default;
 
 Status PluginRegistry::LoadBuiltins(const std::string& dir) {
-  const std::string folder = io::Absolute(dir);
-  const Result<std::vector<std::string>> names = io::RealFileSystem().List(folder);
+  const bool alone = dir.ends_with(".so");  // one file instead of all
+  const std::string folder = io::Absolute(alone ? io::Parent(dir) : dir);
+  Result<std::vector<std::string>> names = std::vector{io::BaseName(dir)};
+  if (!alone) names = io::RealFileSystem().List(folder);
   if (!names.ok()) {
     return names.status().WithContext("the folder of the built-in plugins");
   }

@@ -74,8 +74,8 @@ class PluginRegistry {
   PluginRegistry();
   ~PluginRegistry();
 
-  // Every library (*.so) in `dir`, sorted by name (built-ins: beside libretort). The first bad one
-  // fails it.
+  // Every library (*.so) in `dir`, sorted by name (built-ins: beside libretort), or the one that it
+  // names. The first bad one fails it.
   Status LoadBuiltins(const std::string& dir);
   // One file, absolute or relative to the current folder; loading it twice is no error. On
   // failure nothing of the file is listed. `lock_file` ("": none) binds this file as the policy's

@@ -11,6 +11,7 @@
 #include "core/base/plugin_call.h"
 #include "core/base/threads.h"
 #include "core/io/filesystem.h"
+#include "core/model/tokenizer.h"
 #include "host/session/op_factory.h"
 #include "host/session/paths.h"
 #include "retort/abi/draft/family.h"
@@ -130,10 +131,58 @@ Result<Match> TryFamily(const PluginRegistry& plugins, const PluginInfo& info,
   return match;
 }
 
-Status UnknownArchitecture(const std::string& config_json, const std::string& families) {
+std::string ModelType(const std::string& config_json) {
   const Result<json::Document> config = json::Document::Parse(config_json, "config.json");
-  const std::string type =
-      config.ok() ? std::string(config->root()["model_type"].StringOr("")) : "";
+  return config.ok() ? std::string(config->root()["model_type"].StringOr("")) : "";
+}
+
+std::string PluginFolder(const SessionOptions& options) {
+  std::string dir = options.plugin_dir;
+  if (dir.empty()) dir = TrustedEnv("RETORT_PLUGIN_DIR");
+  return dir.empty() ? io::Join(LibraryFolder(), "retort/plugins") : dir;
+}
+
+// Neither loaded nor still to be loaded is anything else.
+bool HasBuiltinsOnly(const PluginRegistry& plugins) {
+  const std::vector<const PluginInfo*> list = plugins.List();
+  return TrustedEnv("RETORT_PLUGIN_PATH").empty() &&
+         std::all_of(list.begin(), list.end(), [](const PluginInfo* p) { return p->builtin; });
+}
+
+bool IsPlainName(const std::string& text) {
+  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyz0123456789_";
+  return !text.empty() && text.find_first_not_of(kPlain) == text.npos;
+}
+
+// The built-in that bears the name of the model's type, if it is wholly sure: then no other can be
+// surer, and opening all of them is spared. Else an empty match.
+Result<Match> NamedFamily(PluginRegistry& plugins, const std::string& folder,
+                          const std::string& config_json) {
+  constexpr int32_t kSure = 100;  // the ABI's greatest score
+  const std::string id = ModelType(config_json);
+  const std::string file = io::Join(folder, "libretort_family_" + id + ".so");
+  if (!IsPlainName(id) || !io::RealFileSystem().Stat(file).ok()) return Match();
+  RETORT_RETURN_IF_ERROR(plugins.LoadBuiltins(file));
+  const Result<const PluginInfo*> info = plugins.Find("family", id);
+  if (!info.ok()) return Match();
+  RETORT_ASSIGN_OR_RETURN(Match match, TryFamily(plugins, **info, config_json));
+  return match.score == kSure ? std::move(match) : Match();
+}
+
+Result<Match> BestFamily(const PluginRegistry& plugins, const std::string& config_json,
+                         std::string* families) {
+  Match best;
+  for (const PluginInfo* info : plugins.List()) {
+    if (info->kind != "family") continue;
+    *families += (families->empty() ? "" : ", ") + info->id;
+    RETORT_ASSIGN_OR_RETURN(Match match, TryFamily(plugins, *info, config_json));
+    if (IsBetter(match, best)) best = std::move(match);
+  }
+  return best;
+}
+
+Status UnknownArchitecture(const std::string& config_json, const std::string& families) {
+  const std::string type = ModelType(config_json);
   return FailedPrecondition(
       (type.empty() ? "config.json has no model_type, and no family plugin knows the model"
                     : "no family plugin knows model_type \"" + type + "\"") +
@@ -161,10 +210,7 @@ void Session::PreferThreads(int32_t n_threads) {
 
 Status Session::EnsurePlugins() {
   if (plugins_loaded_) return OkStatus();
-  std::string dir = options_.plugin_dir;
-  if (dir.empty()) dir = TrustedEnv("RETORT_PLUGIN_DIR");
-  if (dir.empty()) dir = io::Join(LibraryFolder(), "retort/plugins");
-  RETORT_RETURN_IF_ERROR(plugins_.LoadBuiltins(dir));
+  RETORT_RETURN_IF_ERROR(plugins_.LoadBuiltins(PluginFolder(options_)));
   RETORT_RETURN_IF_ERROR(LoadPluginPath(TrustedEnv("RETORT_PLUGIN_PATH"), plugins_));
   plugins_loaded_ = true;
   return OkStatus();
@@ -243,12 +289,7 @@ Result<OpenedModel*> Session::OpenModel(const std::string& path, const std::stri
   model->written = written;
   model->adapter = std::move(with);
   RETORT_ASSIGN_OR_RETURN(model->source, model::Source::Open(model->base_path()));
-  if (!model->source->tokenizer_json().empty()) {
-    RETORT_ASSIGN_OR_RETURN(
-        model->tokenizer,
-        text::Tokenizer::FromJson(model->source->tokenizer_json(),
-                                  model->source->tokenizer_config_json(), model->base_path()));
-  }
+  RETORT_ASSIGN_OR_RETURN(model->tokenizer, model::OpenTokenizer(*model->source));
   AddChat(chat_format, *model);
   RETORT_ASSIGN_OR_RETURN(model->stop_ids, StopIds(*model));
   return models_.emplace(key, std::move(model)).first->second.get();
@@ -261,18 +302,24 @@ Result<graph::Graph> Session::BuildGraph(const model::Source& source) {
 }
 
 Result<graph::Graph> Session::BuildGraph(const std::string& config_json) {
-  RETORT_RETURN_IF_ERROR(EnsurePlugins());
   Match best;
-  std::string families;
-  for (const PluginInfo* info : plugins_.List()) {
-    if (info->kind != "family") continue;
-    families += (families.empty() ? "" : ", ") + info->id;
-    RETORT_ASSIGN_OR_RETURN(Match match, TryFamily(plugins_, *info, config_json));
-    if (IsBetter(match, best)) best = std::move(match);
+  if (!plugins_loaded_ && HasBuiltinsOnly(plugins_)) {
+    RETORT_ASSIGN_OR_RETURN(best, NamedFamily(plugins_, PluginFolder(options_), config_json));
   }
-  if (best.score <= 0) return UnknownArchitecture(config_json, families);
+  if (best.score <= 0) {
+    RETORT_RETURN_IF_ERROR(EnsurePlugins());
+    std::string families;
+    RETORT_ASSIGN_OR_RETURN(best, BestFamily(plugins_, config_json, &families));
+    if (best.score <= 0) return UnknownArchitecture(config_json, families);
+  }
   const std::string& id = best.instance.info().id;
-  graph::Builder builder(id, MakeOpFactory(plugins_));
+  graph::Builder builder(
+      id,
+      [this, make = MakeOpFactory(plugins_)](const std::string& op, const std::string& attributes)
+          -> Result<std::unique_ptr<graph::OpHandle>> {
+        RETORT_RETURN_IF_ERROR(EnsurePlugins());
+        return make(op, attributes);
+      });
   PluginCall call("family " + id);
   const Status built = call.End(
       best.table->build(best.instance.get(), call.Begin(), ToStr(config_json), builder.table()),

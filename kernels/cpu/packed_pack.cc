@@ -152,31 +152,83 @@ void UnpackNf4(const Lane& lane, uint8_t* file) {
   }
 }
 
+// ---- one block of four rows: their words stand side by side in the packed order --------------
+
+using Words = uint32_t __attribute__((vector_size(16)));
+
+Words LoadWords(const uint8_t* p) {
+  Words words;
+  memcpy(&words, p, sizeof(words));
+  return words;
+}
+
+// Four quads of four rows, `stride` bytes apart in the file; word q of row r becomes word r of q.
+void PutFour(const uint8_t* file, int64_t stride, int64_t quad, uint32_t flip, const Lane& lane) {
+  const Words a = LoadWords(file), b = LoadWords(file + stride);
+  const Words c = LoadWords(file + 2 * stride), d = LoadWords(file + 3 * stride);
+  const Words ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  const Words cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+  const Words ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Words cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  const Words rows[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5),
+                         __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+                         __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5),
+                         __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
+  for (int q = 0; q < 4; ++q) {
+    const Words words = rows[q] ^ flip;
+    memcpy(lane.codes + (quad + q) * 64 + lane.row * 4, &words, sizeof(words));
+  }
+}
+void PutHalves(const uint8_t* file, int64_t stride, int64_t at, const Lane& lane) {
+  uint16_t halves[4];
+  for (int r = 0; r < 4; ++r) memcpy(&halves[r], file + r * stride, 2);
+  memcpy(lane.scales + at + 2 * lane.row, halves, sizeof(halves));
+}
+
+void PackFourQ8_0(const uint8_t* file, int64_t stride, const Lane& lane) {
+  PutHalves(file, stride, 0, lane);
+  PutFour(file + 2, stride, 0, kOffset128, lane);
+  PutFour(file + 18, stride, 4, kOffset128, lane);
+}
+void PackFourQ4_0(const uint8_t* file, int64_t stride, const Lane& lane) {
+  PutHalves(file, stride, 0, lane);
+  PutFour(file + 2, stride, 0, 0, lane);
+}
+void PackFourQ4_1(const uint8_t* file, int64_t stride, const Lane& lane) {
+  PutHalves(file, stride, 0, lane);
+  PutHalves(file + 2, stride, 32, lane);
+  PutFour(file + 4, stride, 0, 0, lane);
+}
+
 struct BlockOrder {
   void (*pack)(const uint8_t* file, const Lane& lane);
   void (*unpack)(const Lane& lane, uint8_t* file);
+  // Blocks of four rows from one whose number is a multiple of four; NULL: row by row.
+  void (*pack_four)(const uint8_t* file, int64_t stride, const Lane& lane) = nullptr;
 };
-constexpr BlockOrder kOrders[RETORT_PACKED_TYPES] = {
-    {nullptr, nullptr},     {nullptr, nullptr},     {nullptr, nullptr},
-    {PackQ8_0, UnpackQ8_0}, {PackQ4_0, UnpackQ4_0}, {PackQ4_1, UnpackQ4_1},
-    {PackQ4_K, UnpackQ4_K}, {PackQ6_K, UnpackQ6_K}, {PackNf4, UnpackNf4}};
+constexpr BlockOrder kOrders[RETORT_PACKED_TYPES] = {{nullptr, nullptr},
+                                                     {nullptr, nullptr},
+                                                     {nullptr, nullptr},
+                                                     {PackQ8_0, UnpackQ8_0, PackFourQ8_0},
+                                                     {PackQ4_0, UnpackQ4_0, PackFourQ4_0},
+                                                     {PackQ4_1, UnpackQ4_1, PackFourQ4_1},
+                                                     {PackQ4_K, UnpackQ4_K},
+                                                     {PackQ6_K, UnpackQ6_K},
+                                                     {PackNf4, UnpackNf4}};
 
 // ---- matrices ----------------------------------------------------------------------------------
 
-// Calls block(lane, number of the block in the file) for each block of rows [begin, end).
+// Calls block(lane, number of the block in its row) for each block of a row.
 template <class Block>
-void ForBlocks(int type, const PackedPlanes& planes, uint8_t* base, int64_t begin, int64_t end,
-               Block block) {
-  const PackedType& t = *FindPackedType(type);
-  for (int64_t row = begin; row < end; ++row) {
-    Lane lane = {.codes = base + row / kGroup * planes.codes_stride,
-                 .scales = base + planes.scales_at + row / kGroup * planes.scales_stride,
-                 .row = row % kGroup};
-    for (int64_t b = 0; b < planes.blocks; ++b) {
-      block(lane, (row - begin) * planes.blocks + b);
-      lane.codes += t.codes_bytes;
-      lane.scales += t.scales_bytes;
-    }
+void ForRow(const PackedType& t, const PackedPlanes& planes, uint8_t* base, int64_t row,
+            Block block) {
+  Lane lane = {.codes = base + row / kGroup * planes.codes_stride,
+               .scales = base + planes.scales_at + row / kGroup * planes.scales_stride,
+               .row = row % kGroup};
+  for (int64_t b = 0; b < planes.blocks; ++b) {
+    block(lane, b);
+    lane.codes += t.codes_bytes;
+    lane.scales += t.scales_bytes;
   }
 }
 
@@ -189,9 +241,17 @@ void Pack(int type, const PackedPlanes& planes, int64_t rows, int64_t begin, int
     memset(base + planes.scales_at + (planes.groups - 1) * planes.scales_stride, 0,
            static_cast<size_t>(planes.scales_stride));
   }
-  auto* const pack = kOrders[type].pack;
-  ForBlocks(type, planes, base, begin, end,
-            [&](const Lane& lane, int64_t b) { pack(file + b * t.file_bytes, lane); });
+  const BlockOrder& order = kOrders[type];
+  const int64_t stride = planes.blocks * t.file_bytes;
+  for (int64_t row = begin; row < end;) {
+    const uint8_t* const from = file + (row - begin) * stride;
+    const bool four = order.pack_four != nullptr && row % 4 == 0 && row + 4 <= end;
+    ForRow(t, planes, base, row, [&](const Lane& lane, int64_t b) {
+      four ? order.pack_four(from + b * t.file_bytes, stride, lane)
+           : order.pack(from + b * t.file_bytes, lane);
+    });
+    row += four ? 4 : 1;
+  }
   if (type == RETORT_PACKED_NF4) {
     Nf4QuantizeAbsmax(file, rows, planes.blocks,
                       {.codes = base + planes.scales_at,
@@ -205,14 +265,17 @@ void Unpack(const PackedView& view, const PackedPlanes& planes, int64_t begin, i
             uint8_t* file) {
   const PackedType& t = *FindPackedType(view.type);
   auto* const unpack = kOrders[view.type].unpack;
-  ForBlocks(view.type, planes, const_cast<uint8_t*>(view.codes), begin, end,
-            [&](const Lane& lane, int64_t b) {
-              unpack(lane, file + b * t.file_bytes);
-              if (view.type != RETORT_PACKED_NF4) return;
-              const float scale = view.nf4_scales[(begin * planes.blocks + b) / kNf4ScaleBlock];
-              const float absmax = view.nf4_dynamic[lane.scales[lane.row]] * scale + view.nf4_mean;
-              memcpy(file + b * t.file_bytes + 32, &absmax, sizeof(absmax));
-            });
+  for (int64_t row = begin; row < end; ++row) {
+    ForRow(t, planes, const_cast<uint8_t*>(view.codes), row, [&](const Lane& lane, int64_t b) {
+      unpack(lane, file);
+      if (view.type == RETORT_PACKED_NF4) {
+        const float scale = view.nf4_scales[(row * planes.blocks + b) / kNf4ScaleBlock];
+        const float absmax = view.nf4_dynamic[lane.scales[lane.row]] * scale + view.nf4_mean;
+        memcpy(file + 32, &absmax, sizeof(absmax));
+      }
+      file += t.file_bytes;
+    });
+  }
 }
 
 }  // namespace

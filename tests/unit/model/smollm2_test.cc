@@ -13,6 +13,7 @@
 
 #include "core/json/json.h"
 #include "core/model/params.h"
+#include "core/model/tokenizer.h"
 #include "tests/unit/io/temp_folder.h"
 #include "tests/unit/model/tensor_graph.h"
 
@@ -59,6 +60,25 @@ TEST_F(SmolLm2, TokenizerHasAllTokensAndMerges) {
   EXPECT_EQ(doc.root()["added_tokens"].size(), 17u);
   EXPECT_EQ(doc.root()["model"]["vocab"]["<|im_end|>"].IntOr(-1), 2);
   EXPECT_THAT(source_->chat_template(), ::testing::StartsWith("{% for message in messages %}"));
+}
+
+TEST_F(SmolLm2, TheTokenizerOfItsTablesEqualsThatOfItsJson) {
+  const auto tables = OpenTokenizer(*source_).value();
+  const auto whole = text::Tokenizer::FromJson(source_->tokenizer_json(),
+                                               source_->tokenizer_config_json(), "whole")
+                         .value();
+  EXPECT_EQ(tables->hash(), whole->hash());
+  ASSERT_EQ(tables->vocab_size(), whole->vocab_size());
+  for (int32_t id = 0; id < whole->vocab_size(); ++id) {
+    ASSERT_EQ(tables->IdToToken(id), whole->IdToToken(id)) << id;
+    ASSERT_EQ(tables->TokenBytes(id), whole->TokenBytes(id)) << id;
+    ASSERT_EQ(tables->TokenToId(whole->IdToToken(id)), id);
+  }
+  EXPECT_EQ(tables->eos_id(), whole->eos_id());
+  for (const char* text : {"", "<|im_start|>user\nWhat is 17 * 3?<|im_end|>\n",
+                           "Grüße, 你好 \t\n\n  x", "antidisestablishmentarianism's 12345"}) {
+    EXPECT_EQ(tables->Encode(text).value(), whole->Encode(text).value()) << text;
+  }
 }
 
 // Five weights at the start of some rows, by tests/peers/check_model_folders.py --print.

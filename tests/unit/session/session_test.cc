@@ -124,6 +124,23 @@ TEST(SessionGraph, TheFamilyThatKnowsTheConfigWritesIt) {
   }
 }
 
+TEST(SessionGraph, TheFamilyOfThatNameIsOpenedAlone) {
+  for (const char* name : {"llama", "mixtral"}) {
+    Session session = WithBuiltins();
+    EXPECT_EQ(session.BuildGraph(*(*session.OpenModel(Fixture(name)))->source)->family, name);
+    ASSERT_EQ(session.plugins().List().size(), 1u);
+    EXPECT_EQ(session.plugins().List()[0]->id, name);
+    ASSERT_TRUE(session.EnsurePlugins().ok());
+    EXPECT_GT(session.plugins().List().size(), 10u);
+  }
+}
+
+TEST(SessionGraph, ATypeThatIsAPathOpensNothing) {
+  Session session = WithBuiltins();
+  const auto graph = session.BuildGraph(std::string(R"({"model_type": "../family_llama"})"));
+  EXPECT_THAT(graph.status().message(), HasSubstr("no family plugin knows model_type"));
+}
+
 TEST(SessionGraph, AnUnknownArchitectureNamesTheTypeAndTheFamilies) {
   Session session = WithBuiltins();
   const auto graph = session.BuildGraph(std::string(R"({"model_type": "mamba9"})"));
