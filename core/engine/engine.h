@@ -34,16 +34,26 @@ using Cancel = std::atomic<int32_t>;
 
 // ---- scoring ---------------------------------------------------------------------------------
 
+// The likeliest tokens of each row: what is cached of a teacher. R rows; in a micro-batch all of
+// its rows, of which row t predicts token t + 1.
+struct TeacherRows {
+  int32_t k = 0;             // entries of a row; 0: no cache
+  std::vector<int32_t> ids;  // [R,K], the likeliest first; -1: unused
+  std::vector<float> logp;   // [R,K], natural log, at the temperature they were made for
+  std::vector<float> tail;   // [R], log of the rest's probability
+};
 struct ScoreRequest {
   std::span<const int32_t> ids;  // prompt and completion joined
   int64_t first = 1;             // first position whose token is scored (at least 1)
   int32_t adapter = -1;          // of graph().adapters; -1: the base alone
   double temperature = 1;        // logits are divided by it first
   bool want_entropy = false;
+  int32_t top_k = 0;  // likeliest tokens wanted of each row; 0: none
 };
 struct ScoreResult {
   std::vector<float> logp;     // of tokens first .. ids.size()-1, each given those before it
   std::vector<float> entropy;  // of the distributions over the same tokens, in nats; if wanted
+  TeacherRows rows;            // if wanted
 };
 
 // ---- generation ------------------------------------------------------------------------------
@@ -117,13 +127,6 @@ struct SequenceInputs {
   std::vector<float> old_value, returns, advantage;
   std::vector<int32_t> group_id;  // [S]
   std::vector<float> target;      // [S]
-};
-// A teacher's cached rows. Entry t is of row t, which predicts token t + 1.
-struct TeacherRows {
-  int32_t k = 0;             // entries of a row; 0: no cache
-  std::vector<int32_t> ids;  // [T,K]; -1: unused
-  std::vector<float> logp;   // [T,K], at the temperature that the loss's spec asks for
-  std::vector<float> tail;   // [T], log of the rest's probability
 };
 // Which parts of the loss chain a micro-batch is for.
 inline constexpr uint32_t kTokenLosses = 1, kSequenceLosses = 2, kAllLosses = 3;
@@ -229,10 +232,14 @@ struct LoadOptions {
   std::vector<std::string> adapters = {};
 };
 
+class Inference;
+
 class Model {
  public:
   virtual ~Model() = default;
   virtual const graph::Graph& graph() const = 0;
+  // Its forward pass, for the engine itself (a teacher's).
+  virtual Inference& inference() = 0;
   // Per-token log-probabilities; requests are packed into passes of at most `max_tokens` tokens
   // (0: chosen). Logits of a whole batch never exist. on_progress(tokens done) may be empty.
   virtual Result<std::vector<ScoreResult>> Score(

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <string>
+#include <utility>
 
 namespace retort::engine {
 namespace {
@@ -29,8 +30,13 @@ Result<std::unique_ptr<LossChain>> LossChain::Make(const graph::Graph& graph,
   RETORT_RETURN_IF_ERROR(CheckNames(options));
   auto chain = std::make_unique<LossChain>();
   if (!options.losses.empty()) {
-    RETORT_ASSIGN_OR_RETURN(chain->tokens_, TokenLosses::Make(graph, params, options.losses,
-                                                              options.head_rows, n_threads));
+    std::unique_ptr<Teacher> teacher;
+    if (options.teacher != nullptr) {
+      RETORT_ASSIGN_OR_RETURN(teacher, Teacher::Make(*options.teacher, graph));
+    }
+    RETORT_ASSIGN_OR_RETURN(chain->tokens_,
+                            TokenLosses::Make(graph, params, options.losses, options.head_rows,
+                                              n_threads, std::move(teacher)));
   }
   if (!options.sequence_losses.empty()) {
     const SequenceLossOptions sequence = {.head_rows = options.head_rows,

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "core/engine/head.h"
+#include "core/engine/top_k.h"
 #include "core/ops/ops.h"
 #include "retort/kernels/softmax.h"
 
@@ -30,6 +31,7 @@ Status CheckRequest(size_t index, const ScoreRequest& request) {
   if (!(request.temperature > 0) || !std::isfinite(request.temperature)) {
     return InvalidArgument(name + ": its temperature must be finite and above 0");
   }
+  if (request.top_k < 0) return InvalidArgument(name + ": top_k must be at least 0");
   return OkStatus();
 }
 
@@ -48,6 +50,7 @@ class Scorer {
     logp_.resize(rows_.size());
     entropy_.resize(requests[0].want_entropy ? rows_.size() : 0);
     scale_ = 1 / requests[0].temperature;
+    StartRows(requests[0].top_k);
     for (int64_t begin = 0; begin < n; begin += step) {
       ScoreChunk(hidden, begin, std::min(step, n - begin));
     }
@@ -59,6 +62,7 @@ class Scorer {
         const auto first = entropy_.begin() + (next - logp_.begin());
         results[i].entropy.assign(first, first + count);
       }
+      if (top_k_ > 0) results[i].rows = TakeRows(next - logp_.begin(), count);
       next += count;
     }
   }
@@ -84,6 +88,39 @@ class Scorer {
     }
   }
 
+  void StartRows(int32_t k) {
+    const auto n = rows_.size() * static_cast<size_t>(k);
+    top_k_ = k;
+    all_rows_ = {.k = k, .ids = std::vector<int32_t>(n), .logp = std::vector<float>(n), .tail = {}};
+    all_rows_.tail.resize(k > 0 ? rows_.size() : 0);
+  }
+
+  // The likeliest tokens of rows [begin, begin + count) of the pass.
+  TeacherRows TakeRows(int64_t begin, int64_t count) const {
+    TeacherRows rows{.k = top_k_, .ids = {}, .logp = {}, .tail = {}};
+    const auto ids = all_rows_.ids.begin() + begin * top_k_;
+    const auto logp = all_rows_.logp.begin() + begin * top_k_;
+    const auto tail = all_rows_.tail.begin() + begin;
+    rows.ids.assign(ids, ids + count * top_k_);
+    rows.logp.assign(logp, logp + count * top_k_);
+    rows.tail.assign(tail, tail + count);
+    return rows;
+  }
+
+  void FillRows(int64_t begin, int64_t count) {
+    TopK top(top_k_);
+    const auto vocab = static_cast<size_t>(graph_.vocab());
+    for (int64_t r = 0; r < count; ++r) {
+      const std::span<const float> z(logits_.data() + static_cast<size_t>(r) * vocab, vocab);
+      const auto label = static_cast<size_t>(labels_[static_cast<size_t>(begin + r)]);
+      const double lse = scale_ * static_cast<double>(z[label]) -
+                         static_cast<double>(logp_[static_cast<size_t>(begin + r)]);
+      const int64_t at = (begin + r) * top_k_;
+      top.Run(z, scale_, lse, all_rows_.ids.data() + at, all_rows_.logp.data() + at,
+              all_rows_.tail.data() + begin + r);
+    }
+  }
+
   void ScoreChunk(const TensorView& hidden, int64_t begin, int64_t count) {
     const int64_t vocab = graph_.vocab(), width = graph_.width();
     hidden_.resize(static_cast<size_t>(count * width));
@@ -97,6 +134,7 @@ class Scorer {
     retort_row_logp_f32(logits_.data(), 0, count, vocab, scale_, labels_.data() + begin,
                         logp_.data() + begin, entropy_.empty() ? nullptr : entropy_.data() + begin,
                         n_threads_);
+    if (top_k_ > 0) FillRows(begin, count);
   }
 
   Inference& inference_;
@@ -105,7 +143,9 @@ class Scorer {
   std::vector<int32_t> ids_, positions_, cu_seqlens_, rows_;
   std::vector<int64_t> labels_;
   std::vector<float> hidden_, logits_, logp_, entropy_;
+  TeacherRows all_rows_;  // of the pass
   double scale_ = 1;
+  int32_t top_k_ = 0;
 };
 
 }  // namespace
@@ -114,7 +154,7 @@ namespace {
 
 // What is one for all requests of a pass.
 auto KindOf(const ScoreRequest& request) {
-  return std::tuple(request.adapter, request.temperature, request.want_entropy);
+  return std::tuple(request.adapter, request.temperature, request.want_entropy, request.top_k);
 }
 
 // Requests by kind, in their order within one.

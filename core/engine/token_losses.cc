@@ -18,17 +18,47 @@ namespace retort::engine {
 struct TokenLosses::Chunk {
   TensorView logits_RV, gradient_RV, work_RV, hidden_RD, d_hidden_RD;
   TensorView labels, base_weight, weight, loss, aux, sequence_id, position;
+  TensorView teacher_RV, teacher_RD;                   // of the teacher's own vocabulary, width
+  TensorView teacher_ids, teacher_logp, teacher_tail;  // [R,K], [R,K], [R]
 };
 
 namespace {
 
 constexpr int64_t kIgnored = -100;
-constexpr uint64_t kProvided = RETORT_TOKEN_SEQUENCE_ID | RETORT_TOKEN_POSITION;
 
 std::string Named(const TokenLoss& loss) { return "loss \"" + loss.name + "\""; }
 
 void Copy(const TensorView& from, const TensorView& to) {
   std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
+}
+
+// The first columns of each row; the rest of a row belongs to one side's padding.
+TensorView FirstColumns(TensorView view, int64_t columns) {
+  view.shape[1] = columns;
+  return view;
+}
+
+void ZeroColumnsFrom(const TensorView& view, int64_t first) {
+  const int64_t size = DTypeSize(view.dtype), rest = view.shape[1] - first;
+  if (rest == 0) return;
+  for (int64_t r = 0; r < view.shape[0]; ++r) {
+    auto* row = static_cast<unsigned char*>(view.data) + r * view.strides[0] * size;
+    std::memset(row + first * size, 0, static_cast<size_t>(rest * size));
+  }
+}
+
+Status CheckTeacherRows(const MicroBatch& batch) {
+  const TeacherRows& teacher = batch.teacher;
+  const size_t n = batch.ids.size(), k = static_cast<size_t>(std::max(teacher.k, 0));
+  if (k == 0 ||
+      (teacher.ids.size() == n * k && teacher.logp.size() == n * k && teacher.tail.size() == n)) {
+    return OkStatus();
+  }
+  return InvalidArgument("the teacher's rows of a micro-batch of " + std::to_string(n) +
+                         " tokens must have " + std::to_string(k) + " entries each; there are " +
+                         std::to_string(teacher.ids.size()) + " ids, " +
+                         std::to_string(teacher.logp.size()) + " logp and " +
+                         std::to_string(teacher.tail.size()) + " tails");
 }
 
 }  // namespace
@@ -62,9 +92,12 @@ TokenLosses::TokenLosses(const graph::Graph& graph, std::span<const TensorView> 
       head_rows_(head_rows),
       n_threads_(n_threads) {}
 
-Status TokenLosses::CheckSpec(const Entry& entry, DType dtype) {
+// Rows of a teacher's cache come with the batches: whether they do is seen then.
+Status TokenLosses::CheckSpec(const Entry& entry) const {
   const retort_loss_spec& spec = *entry.spec;
-  if ((spec.needs & ~kProvided) != 0) {
+  uint64_t provided = RETORT_TOKEN_SEQUENCE_ID | RETORT_TOKEN_POSITION | RETORT_TOKEN_TEACHER_TOP_K;
+  if (teacher_ != nullptr) provided |= RETORT_TOKEN_TEACHER_LOGITS;
+  if ((spec.needs & ~provided) != 0) {
     return Unimplemented(Named(entry.loss) +
                          " needs a teacher or another input that this stage doesn't have; use it "
                          "in a stage that provides it");
@@ -73,7 +106,7 @@ Status TokenLosses::CheckSpec(const Entry& entry, DType dtype) {
     return Unimplemented(Named(entry.loss) +
                          " wants whole sequences in one call, which the chunked head can't give");
   }
-  if (dtype == DType::kF64 && (spec.flags & RETORT_LOSS_F64) == 0) {
+  if (dtype_ == DType::kF64 && (spec.flags & RETORT_LOSS_F64) == 0) {
     return Unimplemented(Named(entry.loss) + " doesn't take f64 logits");
   }
   if (!std::isfinite(entry.loss.weight)) {
@@ -85,8 +118,10 @@ Status TokenLosses::CheckSpec(const Entry& entry, DType dtype) {
 Result<std::unique_ptr<TokenLosses>> TokenLosses::Make(const graph::Graph& graph,
                                                        std::span<const TensorView> params,
                                                        std::vector<TokenLoss> losses,
-                                                       int64_t head_rows, int n_threads) {
+                                                       int64_t head_rows, int n_threads,
+                                                       std::unique_ptr<Teacher> teacher) {
   std::unique_ptr<TokenLosses> made(new TokenLosses(graph, params, head_rows, n_threads));
+  made->teacher_ = std::move(teacher);
   for (TokenLoss& loss : losses) {
     for (const Entry& other : made->entries_) {
       if (other.loss.name == loss.name) {
@@ -96,7 +131,7 @@ Result<std::unique_ptr<TokenLosses>> TokenLosses::Make(const graph::Graph& graph
     Entry entry{.loss = std::move(loss), .aux_sums = {}};
     entry.spec = entry.loss.table->spec(entry.loss.instance);
     if (entry.spec == nullptr) return Internal(Named(entry.loss) + ": spec gave nothing");
-    RETORT_RETURN_IF_ERROR(CheckSpec(entry, made->dtype_));
+    RETORT_RETURN_IF_ERROR(made->CheckSpec(entry));
     entry.aux_sums.resize(entry.spec->n_aux);
     for (uint32_t a = 0; a < entry.spec->n_aux; ++a) {
       entry.aux_names.push_back(entry.loss.name + "/" + entry.spec->aux_names[a]);
@@ -106,6 +141,12 @@ Result<std::unique_ptr<TokenLosses>> TokenLosses::Make(const graph::Graph& graph
     made->entries_.push_back(std::move(entry));
   }
   return made;
+}
+
+bool TokenLosses::Wants(uint64_t bits) const {
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return ((entry.spec->needs | entry.spec->optional) & bits) != 0;
+  });
 }
 
 void TokenLosses::BeginWindow() {
@@ -128,7 +169,7 @@ void TokenLosses::CollectRows(const MicroBatch& batch) {
   }
 }
 
-TokenLosses::Chunk TokenLosses::Layout(int64_t rows) {
+TokenLosses::Chunk TokenLosses::Layout(int64_t rows, int64_t teacher_k) {
   constexpr int64_t kAlignment = 64;
   const int64_t vocab = graph_.vocab(), width = graph_.width();
   const bool one_buffer = entries_.size() == 1 && !head_.NeedsLogits();
@@ -152,6 +193,14 @@ TokenLosses::Chunk TokenLosses::Layout(int64_t rows) {
     take(chunk.aux, dtype_, {rows, n_aux_});
     take(chunk.sequence_id, DType::kI32, {rows});
     take(chunk.position, DType::kI32, {rows});
+    if (teacher_ != nullptr) {
+      take(chunk.teacher_RV, dtype_, {rows, teacher_->vocab()});
+      take(chunk.teacher_RD, dtype_, {rows, teacher_->width()});
+    }
+    if (teacher_k == 0) return offset;
+    take(chunk.teacher_ids, DType::kI32, {rows, teacher_k});
+    take(chunk.teacher_logp, DType::kF32, {rows, teacher_k});
+    take(chunk.teacher_tail, DType::kF32, {rows});
     return offset;
   };
   arena_.Reserve(place(false));
@@ -164,6 +213,10 @@ Status TokenLosses::Run(const HeadLossInputs& inputs, const PluginCallSettings& 
   CollectRows(inputs.batch);
   if (inputs.d_hidden_TD != nullptr) {
     std::memset(inputs.d_hidden_TD->data, 0, static_cast<size_t>(inputs.d_hidden_TD->bytes()));
+  }
+  RETORT_RETURN_IF_ERROR(CheckTeacherRows(inputs.batch));
+  if (teacher_ != nullptr && Wants(RETORT_TOKEN_TEACHER_LOGITS)) {
+    teacher_->Forward(inputs.batch, settings);
   }
   const auto n = static_cast<int64_t>(rows_.size());
   const int64_t step = HeadChunkRows(n, graph_.vocab(), dtype_, head_rows_);
@@ -191,10 +244,26 @@ void TokenLosses::FillRows(const HeadLossInputs& inputs, std::span<const int32_t
   }
 }
 
+// The teacher's logits of the rows, or its cached rows.
+void TokenLosses::FillTeacher(const MicroBatch& batch, std::span<const int32_t> rows,
+                              const Chunk& chunk) {
+  if (teacher_ != nullptr && Wants(RETORT_TOKEN_TEACHER_LOGITS)) {
+    teacher_->Logits(rows, chunk.teacher_RD, chunk.teacher_RV);
+  }
+  const auto k = static_cast<size_t>(batch.teacher.k);
+  for (size_t r = 0; r < rows.size() && k > 0; ++r) {
+    const auto t = static_cast<size_t>(rows[r]);
+    std::copy_n(batch.teacher.ids.data() + t * k, k, chunk.teacher_ids.as<int32_t>() + r * k);
+    std::copy_n(batch.teacher.logp.data() + t * k, k, chunk.teacher_logp.as<float>() + r * k);
+    chunk.teacher_tail.as<float>()[r] = batch.teacher.tail[t];
+  }
+}
+
 Status TokenLosses::RunChunk(const HeadLossInputs& inputs, std::span<const int32_t> rows,
                              const PluginCallSettings& settings) {
-  const Chunk chunk = Layout(static_cast<int64_t>(rows.size()));
+  const Chunk chunk = Layout(static_cast<int64_t>(rows.size()), inputs.batch.teacher.k);
   FillRows(inputs, rows, chunk);
+  FillTeacher(inputs.batch, rows, chunk);
   head_.Logits(chunk.hidden_RD, chunk.logits_RV);
   const bool in_place = chunk.gradient_RV.data == chunk.logits_RV.data;
   const bool want_grad = inputs.grads != nullptr;
@@ -219,6 +288,9 @@ Status TokenLosses::RunEntry(size_t index, const Chunk& chunk, const TensorView&
   Entry& entry = entries_[index];
   Chunk view = chunk;
   view.work_RV = logits;
+  const uint64_t wanted = entry.spec->needs | entry.spec->optional;
+  const bool by_teacher = teacher_ != nullptr && (wanted & RETORT_TOKEN_TEACHER_LOGITS) != 0;
+  if (by_teacher) view.work_RV = FirstColumns(logits, teacher_->shared());
   ops::ScaleForward(chunk.base_weight, entry.loss.weight, chunk.weight, 1);
   retort_tensor logits_tensor = AbiTensor(view.work_RV), labels = AbiTensor(view.labels),
                 weight = AbiTensor(view.weight), loss = AbiTensor(view.loss);
@@ -227,7 +299,12 @@ Status TokenLosses::RunEntry(size_t index, const Chunk& chunk, const TensorView&
   retort_tensor aux = AbiTensor(view.aux);
   const retort_tensor sequence_id = AbiTensor(view.sequence_id);
   const retort_tensor position = AbiTensor(view.position);
-  const uint64_t wanted = entry.spec->needs | entry.spec->optional;
+  view.teacher_RV = by_teacher ? FirstColumns(view.teacher_RV, teacher_->shared()) : TensorView{};
+  const retort_tensor teacher_logits = AbiTensor(view.teacher_RV);
+  const retort_tensor teacher_ids = AbiTensor(view.teacher_ids);
+  const retort_tensor teacher_logp = AbiTensor(view.teacher_logp);
+  const retort_tensor teacher_tail = AbiTensor(view.teacher_tail);
+  const bool cached = inputs.batch.teacher.k > 0 && (wanted & RETORT_TOKEN_TEACHER_TOP_K) != 0;
   retort_token_loss_args args{};
   args.struct_size = sizeof(args);
   args.flags = inputs.grads != nullptr ? RETORT_TOKEN_WANT_GRAD : 0;
@@ -236,11 +313,16 @@ Status TokenLosses::RunEntry(size_t index, const Chunk& chunk, const TensorView&
   args.weight = &weight;
   args.sequence_id = (wanted & RETORT_TOKEN_SEQUENCE_ID) != 0 ? &sequence_id : nullptr;
   args.position = (wanted & RETORT_TOKEN_POSITION) != 0 ? &position : nullptr;
+  args.teacher_logits = by_teacher ? &teacher_logits : nullptr;
+  args.teacher_ids = cached ? &teacher_ids : nullptr;
+  args.teacher_logp = cached ? &teacher_logp : nullptr;
+  args.teacher_tail = cached ? &teacher_tail : nullptr;
   args.loss = &loss;
   args.aux = entry.spec->n_aux > 0 ? &aux : nullptr;
   const retort_status status =
       entry.loss.table->rows(entry.loss.instance, calls_[index].Begin(settings), &args);
   RETORT_RETURN_IF_ERROR(calls_[index].End(status, "rows"));
+  if (by_teacher && inputs.grads != nullptr) ZeroColumnsFrom(logits, teacher_->shared());
   Status total;
   ops::ByType(view.loss, [&](auto zero) { total = AddTotals<decltype(zero)>(entry, view); });
   return total;

@@ -18,6 +18,7 @@
 #include "core/engine/gradients.h"
 #include "core/engine/head.h"
 #include "core/engine/metric_names.h"
+#include "core/engine/teacher.h"
 
 namespace retort::engine {
 
@@ -39,12 +40,13 @@ struct HeadLossInputs {
 
 class TokenLosses {
  public:
-  // Refuses losses that need what training on plain text has not (teacher, sequence grain), a
-  // dtype that a loss doesn't take, an empty chain, names given twice.
+  // `teacher`: or NULL. Refuses losses that need what there is not (a teacher, sequence grain), a
+  // dtype that a loss doesn't take, names given twice.
   static Result<std::unique_ptr<TokenLosses>> Make(const graph::Graph& graph,
                                                    std::span<const TensorView> params,
                                                    std::vector<TokenLoss> losses, int64_t head_rows,
-                                                   int n_threads);
+                                                   int n_threads,
+                                                   std::unique_ptr<Teacher> teacher = nullptr);
 
   // A new window: totals are zero again.
   void BeginWindow();
@@ -70,9 +72,11 @@ class TokenLosses {
 
   TokenLosses(const graph::Graph& graph, std::span<const TensorView> params, int64_t head_rows,
               int n_threads);
-  static Status CheckSpec(const Entry& entry, DType dtype);
+  Status CheckSpec(const Entry& entry) const;
+  bool Wants(uint64_t bits) const;  // whether any entry takes one of these inputs
+  void FillTeacher(const MicroBatch& batch, std::span<const int32_t> rows, const Chunk& chunk);
   void CollectRows(const MicroBatch& batch);
-  Chunk Layout(int64_t rows);
+  Chunk Layout(int64_t rows, int64_t teacher_k);
   void FillRows(const HeadLossInputs& inputs, std::span<const int32_t> rows,
                 const Chunk& chunk) const;
   Status RunChunk(const HeadLossInputs& inputs, std::span<const int32_t> rows,
@@ -87,6 +91,7 @@ class TokenLosses {
   DType dtype_;
   int64_t head_rows_;
   int n_threads_;
+  std::unique_ptr<Teacher> teacher_;  // or NULL
   std::vector<Entry> entries_;
   std::deque<PluginCall> calls_;  // one per entry
   uint32_t n_aux_ = 0;            // the most of any entry

@@ -34,6 +34,7 @@ class ModelImpl final : public Model {
         inference_(graph_, store_.views(), n_threads) {}
 
   const graph::Graph& graph() const override { return graph_; }
+  Inference& inference() override { return inference_; }
 
   Result<std::vector<ScoreResult>> Score(std::span<const ScoreRequest> requests, int64_t max_tokens,
                                          const Cancel* cancel,

@@ -30,7 +30,8 @@ void retort_row_logp_f64(const double* x, int64_t x_stride, int64_t rows, int64_
                          double scale, const int64_t* index, double* logp, double* entropy,
                          int n_threads) RETORT_KERNELS_NOEXCEPT;
 
-// The way back, in place: with p = softmax(scale * x[r]), logp and entropy (H) as row_logp gave them,
+// The way back, in place: with p = softmax(scale * x[r]), logp and entropy (H) as row_logp gave
+// them,
 //   x[r,c] becomes scale * (d_logp[r] * ([c = index[r]] - p_c) - d_entropy[r] * p_c (log p_c + H)).
 // A row with a negative index becomes 0. d_entropy may be NULL (0), entropy too then.
 typedef struct retort_logp_backward_shape {
