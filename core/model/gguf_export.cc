@@ -2,84 +2,19 @@
 #include "core/model/gguf_export.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cstring>
 #include <set>
 
 #include "core/model/files.h"
 #include "core/model/gguf_export_parts.h"
+#include "core/model/gguf_export_types.h"
 #include "core/model/gguf_layout.h"
 
 namespace retort::model {
 namespace {
 
 using io::GgmlType;
-
-struct TypeInfo {
-  GgmlType type;
-  std::string_view name;
-  uint32_t file_type;  // general.file_type of a file that is mostly so
-};
-constexpr std::array<TypeInfo, 8> kTypes = {{{GgmlType::kF32, "f32", 0},
-                                             {GgmlType::kF16, "f16", 1},
-                                             {GgmlType::kBF16, "bf16", 32},
-                                             {GgmlType::kQ8_0, "q8_0", 7},
-                                             {GgmlType::kQ6_K, "q6_k", 18},
-                                             {GgmlType::kQ4_K, "q4_k", 14},
-                                             {GgmlType::kQ4_1, "q4_1", 3},
-                                             {GgmlType::kQ4_0, "q4_0", 2}}};
-
-const TypeInfo& InfoOf(GgmlType type) {
-  return *std::find_if(kTypes.begin(), kTypes.end(),
-                       [&](const TypeInfo& info) { return info.type == type; });
-}
-
-bool IsFourBit(GgmlType type) {
-  return type == GgmlType::kQ4_0 || type == GgmlType::kQ4_1 || type == GgmlType::kQ4_K;
-}
-
-// Which type a tensor gets, and how often the wish couldn't be had.
-class Chooser {
- public:
-  explicit Chooser(const ExportTypes& types) : types_(types) {}
-
-  // `shape` as in the file.
-  GgmlType Choose(std::string_view name, const std::vector<int64_t>& shape, bool is_head) {
-    // Vectors and routers are small, and llama.cpp computes with them in f32.
-    if (shape.size() < 2 || name.ends_with("ffn_gate_inp.weight")) return GgmlType::kF32;
-    GgmlType wanted = types_.type;
-    if (is_head) wanted = types_.head.value_or(IsFourBit(wanted) ? GgmlType::kQ6_K : wanted);
-    GgmlType got = wanted;
-    if (!Fits(got, shape.back())) got = GgmlType::kQ8_0;
-    if (!Fits(got, shape.back())) got = GgmlType::kF16;
-    const bool asked = !is_head || types_.head.has_value();
-    if (got != wanted && asked) {
-      if (n_others_++ == 0) first_ = std::string(name);
-    }
-    return got;
-  }
-
-  void AddWarning(std::vector<std::string>* warnings) const {
-    if (n_others_ == 0) return;
-    warnings->push_back(std::to_string(n_others_) + " tensors are q8_0 or f16 instead of " +
-                        std::string(InfoOf(types_.type).name) +
-                        ": their rows are not whole blocks (first: " + first_ + ")");
-  }
-
- private:
-  static bool Fits(GgmlType type, int64_t cols) {
-    return cols % io::FindGgmlType(static_cast<uint32_t>(type))->block_weights == 0;
-  }
-  const ExportTypes& types_;
-  int64_t n_others_ = 0;
-  std::string first_;
-};
-
-void TypeKeys(const ExportTypes& types, io::GgufKvs* kvs) {
-  kvs->U32("general.file_type", InfoOf(types.type).file_type);
-  kvs->U32("general.quantization_version", 2);
-}
 
 // One tensor of the file and the HF tensors that it is made of: one, or an expert's each.
 struct Parts {
@@ -266,7 +201,7 @@ class Planner {
   const Source& source_;
   const graph::Graph& graph_;
   const ExportTypes& types_;
-  Chooser chooser_;
+  TypeChooser chooser_;
   const GgufArch* arch_ = nullptr;
   GgufFacts facts_;
   std::vector<Parts> list_;
@@ -276,63 +211,9 @@ class Planner {
 
 }  // namespace
 
-std::string_view ExportTypeName(GgmlType type) { return InfoOf(type).name; }
-
-std::string ExportTypeNames() {
-  std::string names;
-  for (const TypeInfo& info : kTypes) names.append(names.empty() ? "" : ", ").append(info.name);
-  return names;
-}
-
-Result<GgmlType> ParseExportType(std::string_view name) {
-  std::vector<std::string> known;
-  for (const TypeInfo& info : kTypes) {
-    if (info.name == name) return info.type;
-    known.emplace_back(info.name);
-  }
-  const auto near = json::Nearest(std::string(name), known);
-  return InvalidArgument("type \"" + std::string(name) + "\" can't be written; these can: " +
-                         ExportTypeNames() + (near ? "; did you mean \"" + *near + "\"?" : ""));
-}
-
 Result<GgufExport> PlanExport(const Source& source, const graph::Graph& graph,
                               const ExportTypes& types) {
   return Planner(source, graph, types).Plan();
-}
-
-Result<GgufExport> PlanRequantize(const io::Gguf& gguf, const ExportTypes& types) {
-  GgufExport plan;
-  Chooser chooser(types);
-  for (const io::GgufKv& kv : gguf.kvs()) {
-    const bool ours = kv.key == "general.file_type" || kv.key == "general.quantization_version" ||
-                      kv.key == "general.alignment";
-    if (!ours) plan.kvs.Copy(kv);
-  }
-  TypeKeys(types, &plan.kvs);
-  const bool own_head = FindTensor(gguf, "output.weight") != nullptr;
-  const auto arch = GgufArchOf(gguf);
-  for (const io::GgufTensor& from : gguf.tensors()) {
-    const bool is_head = from.name == (own_head ? "output.weight" : "token_embd.weight");
-    ExportTensor tensor;
-    const bool small = from.shape.size() < 2;
-    const GgmlType type = small ? from.type : chooser.Choose(from.name, from.shape, is_head);
-    tensor.item = {std::string(from.name), from.shape, type};
-    tensor.cls = TensorClass(arch.ok() ? HfName(**arch, from.name) : std::string(from.name));
-    if (type == from.type) {
-      tensor.stored = gguf.bytes(from);
-    } else {
-      const int64_t cols = from.shape.back(), rows = AsMatrix(from.shape).rows;
-      const auto row_bytes = static_cast<int64_t>(from.bytes) / std::max<int64_t>(rows, 1);
-      tensor.read = [&gguf, &from, cols, row_bytes](int64_t begin, int64_t end, float* out) {
-        io::Dequantize(from.type, gguf.bytes(from).data() + begin * row_bytes, (end - begin) * cols,
-                       out);
-        return OkStatus();
-      };
-    }
-    plan.tensors.push_back(std::move(tensor));
-  }
-  chooser.AddWarning(&plan.warnings);
-  return plan;
 }
 
 }  // namespace retort::model

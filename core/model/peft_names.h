@@ -1,4 +1,4 @@
-// Names in an adapter folder: of its files, and of its tensors.
+// Names in an adapter folder: of its files, and of its tensors; and how its weights are opened.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,6 +8,7 @@
 
 #include "core/graph/graph.h"
 #include "core/graph/lora.h"
+#include "core/io/safetensors.h"
 
 namespace retort::model {
 
@@ -15,6 +16,8 @@ inline constexpr const char* kPeftConfigName = "adapter_config.json";
 inline constexpr const char* kPeftWeightsName = "adapter_model.safetensors";
 inline constexpr std::string_view kPeftPrefix = "base_model.model.";
 inline constexpr std::string_view kLoraA = ".lora_A.weight", kLoraB = ".lora_B.weight";
+
+Result<io::Safetensors> OpenPeftWeights(const std::string& folder);
 
 struct PeftName {
   std::string module;

@@ -1,19 +1,12 @@
-// Reading adapter folders: the config first, then which modules the weights are of, then the
-// weights. SPDX-License-Identifier: Apache-2.0
-#include "core/model/peft.h"
-
-#include <algorithm>
+// Reading adapter folders: the config first, then which modules the weights are of.
+// SPDX-License-Identifier: Apache-2.0
 #include <array>
-#include <cmath>
-#include <cstring>
-#include <filesystem>
 #include <map>
-#include <set>
 
-#include "core/base/rng.h"
 #include "core/io/safetensors.h"
 #include "core/json/json.h"
 #include "core/model/files.h"
+#include "core/model/peft.h"
 #include "core/model/peft_names.h"
 #include "core/text/regex.h"
 
@@ -156,17 +149,6 @@ Result<Config> ReadConfig(const std::string& folder) {
   return config;
 }
 
-Result<io::Safetensors> OpenWeights(const std::string& folder) {
-  io::FileSystem& fs = io::RealFileSystem();
-  const std::string path = io::Join(folder, kPeftWeightsName);
-  if (!fs.Exists(path) && fs.Exists(io::Join(folder, "adapter_model.bin"))) {
-    return Unimplemented(folder +
-                         ": adapter_model.bin is a pickle, which is never read; save the "
-                         "adapter as safetensors");
-  }
-  return io::Safetensors::Open(path);
-}
-
 // Why a tensor is none of ours; "": no module is named by it.
 std::string ForeignTensor(const std::string& name) {
   if (name.find(".lora_embedding_") != std::string::npos) return "an adapter of an embedding";
@@ -205,32 +187,18 @@ Result<std::map<std::string, int64_t>> ReadRanks(const io::Safetensors& file,
   return ranks;
 }
 
-Status WrongShape(const io::SafetensorsEntry& entry, const graph::Param& param) {
-  return FailedPrecondition("\"" + entry.name + "\" has shape " + ShapeText(entry.shape) +
-                            ", the model needs " + ShapeText(param.shape));
-}
-
-void Collect(const std::string& what, std::vector<std::string>* problems) {
-  constexpr size_t kShown = 10;
-  if (problems->size() < kShown)
-    problems->push_back(what);
-  else if (problems->size() == kShown)
-    problems->push_back("...");
-}
-
-Status CopyWeights(const io::Safetensors& file, const io::SafetensorsEntry& entry,
-                   const TensorView& out) {
-  const std::string_view bytes = file.bytes(entry);
-  RETORT_RETURN_IF_ERROR(
-      io::CastFloats(entry.dtype, bytes.data(), out.numel(), out.dtype, out.data));
-  const float* values = out.as<float>();
-  if (std::all_of(values, values + out.numel(), [](float v) { return std::isfinite(v); })) {
-    return OkStatus();
-  }
-  return DataLoss("\"" + entry.name + "\" holds a number that isn't finite");
-}
-
 }  // namespace
+
+Result<io::Safetensors> OpenPeftWeights(const std::string& folder) {
+  io::FileSystem& fs = io::RealFileSystem();
+  const std::string path = io::Join(folder, kPeftWeightsName);
+  if (!fs.Exists(path) && fs.Exists(io::Join(folder, "adapter_model.bin"))) {
+    return Unimplemented(folder +
+                         ": adapter_model.bin is a pickle, which is never read; save the "
+                         "adapter as safetensors");
+  }
+  return io::Safetensors::Open(path);
+}
 
 bool IsAdapterFolder(const std::string& path) {
   io::FileSystem& fs = io::RealFileSystem();
@@ -243,7 +211,7 @@ std::vector<std::string> AdapterFiles(const std::string& folder) {
 
 Result<PeftConfig> ReadPeftConfig(const std::string& folder) {
   RETORT_ASSIGN_OR_RETURN(Config config, ReadConfig(folder));
-  RETORT_ASSIGN_OR_RETURN(const io::Safetensors file, OpenWeights(folder));
+  RETORT_ASSIGN_OR_RETURN(const io::Safetensors file, OpenPeftWeights(folder));
   const std::string path = io::Join(folder, kPeftWeightsName);
   RETORT_ASSIGN_OR_RETURN(const auto ranks, ReadRanks(file, path));
   graph::LoraSpec& lora = config.peft.lora;
@@ -276,63 +244,6 @@ Result<std::string> FindAdapterBase(const std::string& folder, const PeftConfig&
   return NotFound(where + " is \"" + config.base + "\", which is no file or folder" +
                   (config.base[0] == '/' ? "" : " here or beside the adapter") +
                   "; name the base model beside the adapter");
-}
-
-Status LoadAdapter(const std::string& folder, const graph::Graph& graph, int32_t adapter,
-                   std::span<const TensorView> params) {
-  RETORT_ASSIGN_OR_RETURN(const io::Safetensors file, OpenWeights(folder));
-  std::vector<std::string> problems;
-  std::set<std::string> used;
-  std::vector<std::pair<const io::SafetensorsEntry*, size_t>> found;
-  for (size_t p = 0; p < graph.params.size(); ++p) {
-    const graph::Param& param = graph.params[p];
-    if (param.adapter != adapter) continue;
-    const std::string name = PeftNameOf(graph, param);
-    const io::SafetensorsEntry* entry = file.Find(name);
-    if (entry == nullptr) {
-      Collect("\"" + name + "\" is missing", &problems);
-    } else if (entry->shape != param.shape) {
-      Collect(WrongShape(*entry, param).message(), &problems);
-    } else {
-      found.emplace_back(entry, p);
-    }
-    used.insert(name);
-  }
-  for (const io::SafetensorsEntry& entry : file.entries()) {
-    if (used.contains(entry.name)) continue;
-    const auto near = json::Nearest(entry.name, {used.begin(), used.end()});
-    Collect("\"" + entry.name + "\" is of no module of the adapter" +
-                (near ? " (nearest: \"" + *near + "\")" : ""),
-            &problems);
-  }
-  if (!problems.empty()) {
-    std::string text;
-    for (const std::string& problem : problems) text += (text.empty() ? "" : "; ") + problem;
-    return FailedPrecondition(folder + ": the adapter doesn't fit the model: " + text);
-  }
-  for (const auto& [entry, p] : found) {
-    RETORT_RETURN_IF_ERROR(CopyWeights(file, *entry, params[p]).WithContext(folder));
-  }
-  return OkStatus();
-}
-
-Status InitAdapter(const graph::Graph& graph, int32_t adapter, uint64_t seed,
-                   std::span<const TensorView> params) {
-  for (size_t p = 0; p < graph.params.size(); ++p) {
-    const graph::Param& param = graph.params[p];
-    if (param.adapter != adapter) continue;
-    float* out = params[p].as<float>();
-    const int64_t n = param.numel();
-    if (param.init != graph::kInitUniform) {
-      std::fill(out, out + n, static_cast<float>(param.init_value));
-      continue;
-    }
-    Rng rng(Derive(RootKey(seed, "init"), param.name));
-    for (int64_t i = 0; i < n; ++i) {
-      out[i] = static_cast<float>((2 * rng.Uniform() - 1) * param.init_value);
-    }
-  }
-  return OkStatus();
 }
 
 }  // namespace retort::model
