@@ -1,5 +1,5 @@
-// A byte-level BPE tokenizer.json as the keys tokenizer.ggml.* that llama.cpp reads, and whole
-// beside them, so that nothing is lost on the way back.
+// A tokenizer.json (byte-level BPE, or SentencePiece's) as the keys tokenizer.ggml.* that llama.cpp
+// reads, and whole beside them, so that nothing is lost on the way back.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <optional>
@@ -7,41 +7,52 @@
 
 #include "core/model/files.h"
 #include "core/model/gguf_export_parts.h"
+#include "core/model/gguf_pieces.h"
 #include "core/model/gguf_pre.h"
 
 namespace retort::model {
 namespace {
 
-enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
+enum TokenType : int32_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
+
+// "<0x0A>"
+bool IsByteToken(std::string_view token) {
+  const auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'); };
+  return token.size() == 6 && token.starts_with("<0x") && is_hex(token[3]) && is_hex(token[4]) &&
+         token[5] == '>';
+}
 
 class TokenizerWriter {
  public:
   TokenizerWriter(const Source& source, int64_t vocab, const json::Value& tokenizer,
                   const json::Value& config, ExportKeys* out)
-      : source_(source), vocab_(vocab), tokenizer_(tokenizer), config_(config), kvs_(out->kvs) {}
+      : source_(source),
+        vocab_(vocab),
+        tokenizer_(tokenizer),
+        config_(config),
+        kvs_(out->kvs),
+        warnings_(out->warnings) {}
 
   Status Write() {
     RETORT_RETURN_IF_ERROR(CheckModel());
-    const std::optional<GgufPre> pre = GgufPreOf(tokenizer_);
-    if (!pre) {
-      return Refuse("its pre_tokenizer is none that GGUF has a name for here (" + GgufPreNames() +
-                    ")");
-    }
-    const std::string_view normalizer = tokenizer_["normalizer"]["type"].StringOr("");
-    if (!normalizer.empty() && !(normalizer == "NFC" && *pre == GgufPre::kQwen2)) {
-      return Refuse("its normalizer " + std::string(normalizer) + " has no place in GGUF");
-    }
     RETORT_RETURN_IF_ERROR(Tokens());
     RETORT_RETURN_IF_ERROR(Merges());
+    const bool pieces = tokenizer_["model"]["byte_fallback"].BoolOr(false);
+    RETORT_RETURN_IF_ERROR(pieces ? Pieces() : ByteLevel());
     RETORT_RETURN_IF_ERROR(PostProcessor(tokenizer_["post_processor"]));
     const std::string_view kind = config_["tokenizer_class"].StringOr("");
     if (kind == "LlamaTokenizer" || kind == "LlamaTokenizerFast") {
       add_bos_ = config_["add_bos_token"].BoolOr(add_bos_);
       add_eos_ = config_["add_eos_token"].BoolOr(add_eos_);
     }
-    kvs_.String("tokenizer.ggml.model", "gpt2").String("tokenizer.ggml.pre", GgufPreName(*pre));
     kvs_.Strings("tokenizer.ggml.tokens", tokens_).I32s("tokenizer.ggml.token_type", types_);
-    kvs_.Strings("tokenizer.ggml.merges", merges_);
     Ids();
     kvs_.Bool("tokenizer.ggml.add_bos_token", add_bos_);
     kvs_.Bool("tokenizer.ggml.add_eos_token", add_eos_);
@@ -63,10 +74,7 @@ class TokenizerWriter {
     const json::Value model = tokenizer_["model"];
     const std::string_view type = model["type"].StringOr("BPE");
     if (type != "BPE") {
-      return Refuse("its model is " + std::string(type) + ", GGUF takes byte-level BPE here");
-    }
-    if (model["byte_fallback"].BoolOr(false)) {
-      return Refuse("it is a SentencePiece BPE (byte_fallback), GGUF takes byte-level BPE here");
+      return Refuse("its model is " + std::string(type) + ", GGUF takes BPE here");
     }
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (!model[key].StringOr("").empty()) return Refuse(std::string(key) + " is set");
@@ -129,6 +137,59 @@ class TokenizerWriter {
         return Refuse("merge " + std::to_string(i) + " is not of two parts without spaces");
       }
     }
+    return OkStatus();
+  }
+
+  Status ByteLevel() {
+    const std::optional<GgufPre> pre = GgufPreOf(tokenizer_);
+    if (!pre) {
+      return Refuse("its pre_tokenizer is none that GGUF has a name for here (" + GgufPreNames() +
+                    ")");
+    }
+    const std::string_view normalizer = tokenizer_["normalizer"]["type"].StringOr("");
+    if (!normalizer.empty() && !(normalizer == "NFC" && *pre == GgufPre::kQwen2)) {
+      return Refuse("its normalizer " + std::string(normalizer) + " has no place in GGUF");
+    }
+    kvs_.String("tokenizer.ggml.model", "gpt2").String("tokenizer.ggml.pre", GgufPreName(*pre));
+    kvs_.Strings("tokenizer.ggml.merges", merges_);
+    return OkStatus();
+  }
+
+  // SentencePiece's BPE: scores for ranks.
+  Status Pieces() {
+    const Result<PieceForm> form = PieceFormOf(tokenizer_);
+    if (!form.ok()) return Refuse(form.status().message());
+    if (form->first_alone) {
+      warnings_.push_back(
+          "llama.cpp puts a space in front of each text after a special token, "
+          "this tokenizer in front of the first text alone");
+    }
+    const std::string_view unknown = tokenizer_["model"]["unk_token"].StringOr("");
+    std::vector<TextPiece> pieces(tokens_.size());
+    for (size_t i = 0; i < tokens_.size(); ++i) {
+      if (types_[i] == kNormal && IsByteToken(tokens_[i])) types_[i] = kByte;
+      if (types_[i] != kUnused && tokens_[i] == unknown) {
+        types_[i] = kUnknown;
+        unknown_ = static_cast<int64_t>(i);
+      }
+      pieces[i] = {.text = tokens_[i], .merges = types_[i] == kNormal};
+      if (pieces[i].merges && tokens_[i].size() > kMaxPieceBytes) {
+        return Refuse("token " + std::to_string(i) + " has more than " +
+                      std::to_string(kMaxPieceBytes) + " bytes");
+      }
+    }
+    std::vector<PieceMerge> merges;
+    for (const std::string_view merge : merges_) {
+      const size_t space = merge.find(' ');
+      merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+    }
+    const Status scored = ScorePieces(merges, pieces);
+    if (!scored.ok()) return Refuse(scored.message());
+    std::vector<float> scores;
+    for (const TextPiece& piece : pieces) scores.push_back(static_cast<float>(piece.score));
+    kvs_.String("tokenizer.ggml.model", "llama").String("tokenizer.ggml.pre", "default");
+    kvs_.F32s("tokenizer.ggml.scores", scores);
+    kvs_.Bool("tokenizer.ggml.add_space_prefix", form->space_in_front);
     return OkStatus();
   }
 
@@ -212,7 +273,7 @@ class TokenizerWriter {
     }
     const char* names[] = {"eos", "eot", "eom"};
     for (size_t i = 0; i < std::min(ends.size(), std::size(names)); ++i) Id(names[i], ends[i]);
-    Id("unknown", Named("unk_token"));
+    Id("unknown", unknown_ ? unknown_ : Named("unk_token"));
     Id("padding", Named("pad_token"), "pad_token_id");
   }
 
@@ -220,10 +281,11 @@ class TokenizerWriter {
   const int64_t vocab_;
   const json::Value &tokenizer_, &config_;
   io::GgufKvs& kvs_;
+  std::vector<std::string>& warnings_;
   std::vector<std::string> tokens_, merges_;
   std::vector<int32_t> types_;
   bool add_bos_ = false, add_eos_ = false;
-  std::optional<int64_t> added_bos_, added_eos_;
+  std::optional<int64_t> added_bos_, added_eos_, unknown_;
 };
 
 }  // namespace

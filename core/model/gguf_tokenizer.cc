@@ -1,7 +1,9 @@
 // GGUF key-values as tokenizer.json and tokenizer_config.json.
 // SPDX-License-Identifier: Apache-2.0
 #include <bit>
+#include <cmath>
 
+#include "core/model/gguf_pieces.h"
 #include "core/model/gguf_pre.h"
 #include "core/model/gguf_view.h"
 #include "core/text/vocab.h"
@@ -9,7 +11,7 @@
 namespace retort::model {
 namespace {
 
-constexpr int64_t kControl = 3, kUserDefined = 4, kUnused = 5;
+constexpr int64_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5;
 
 Status Refuse(const io::Gguf& gguf, const std::string& rule) {
   return DataLoss(gguf.path() + ": tokenizer: " + rule);
@@ -68,18 +70,49 @@ Result<std::vector<std::pair<std::string_view, std::string_view>>> SplitMerges(
   return pairs;
 }
 
+// SentencePiece has scores for them.
+Result<std::vector<PieceMerge>> MergesOfScores(const io::Gguf& gguf, const GgufVocabulary& v) {
+  const auto scores = gguf.Doubles("tokenizer.ggml.scores");
+  const size_t n = v.tokens.size();
+  if (!scores || scores->size() != n) {
+    return Refuse(gguf, "tokenizer.ggml.scores must be " + std::to_string(n) + " numbers");
+  }
+  std::vector<TextPiece> pieces(n);
+  for (size_t i = 0; i < n; ++i) {
+    pieces[i] = {v.tokens[i], (*scores)[i], v.types[i] == kNormal};
+    if (pieces[i].merges && v.tokens[i].size() > kMaxPieceBytes) {
+      return Refuse(gguf, "token " + std::to_string(i) + " has " +
+                              std::to_string(v.tokens[i].size()) + " bytes; pieces have at most " +
+                              std::to_string(kMaxPieceBytes));
+    }
+    if (!std::isfinite(pieces[i].score)) {
+      return Refuse(gguf, "the score of token " + std::to_string(i) + " isn't finite");
+    }
+  }
+  return PieceMerges(pieces);
+}
+
+Result<std::vector<PieceMerge>> ReadMerges(const io::Gguf& gguf, const GgufVocabulary& v) {
+  if (v.pieces) return MergesOfScores(gguf, v);
+  const auto merges = gguf.Strings("tokenizer.ggml.merges");
+  if (!merges) return Refuse(gguf, "tokens and merges must be arrays of strings");
+  return SplitMerges(gguf, *merges);
+}
+
 Result<GgufVocabulary> ReadVocabulary(const io::Gguf& gguf) {
   const std::string_view model = gguf.String("tokenizer.ggml.model").value_or("");
-  if (model != "gpt2") {
+  if (model != "gpt2" && model != "llama") {
     return Unimplemented(gguf.path() + ": tokenizer.ggml.model \"" + std::string(model) +
-                         "\" is not read (gpt2, byte-level BPE, is); an HF folder of the model "
-                         "has a tokenizer.json");
+                         "\" is not read (gpt2, byte-level BPE, and llama, SentencePiece's BPE, "
+                         "are); an HF folder of the model has a tokenizer.json");
   }
   GgufVocabulary v;
-  RETORT_ASSIGN_OR_RETURN(v.pre, FindPre(gguf));
+  v.pieces = model == "llama";
+  if (!v.pieces) {
+    RETORT_ASSIGN_OR_RETURN(v.pre, FindPre(gguf));
+  }
   auto tokens = gguf.Strings("tokenizer.ggml.tokens");
-  auto merges = gguf.Strings("tokenizer.ggml.merges");
-  if (!tokens || !merges) return Refuse(gguf, "tokens and merges must be arrays of strings");
+  if (!tokens) return Refuse(gguf, "tokens and merges must be arrays of strings");
   v.tokens = std::move(*tokens);
   v.types =
       gguf.Ints("tokenizer.ggml.token_type").value_or(std::vector<int64_t>(v.tokens.size(), 1));
@@ -88,22 +121,27 @@ Result<GgufVocabulary> ReadVocabulary(const io::Gguf& gguf) {
                             std::to_string(v.tokens.size()) + " tokens");
   }
   RETORT_RETURN_IF_ERROR(CheckIds(gguf, v));
-  RETORT_ASSIGN_OR_RETURN(v.merges, SplitMerges(gguf, *merges));
+  RETORT_ASSIGN_OR_RETURN(v.merges, ReadMerges(gguf, v));
   v.bos = gguf.Int("tokenizer.ggml.bos_token_id");
   v.eos = gguf.Int("tokenizer.ggml.eos_token_id");
-  // Llama 3 puts a bos in front unless told otherwise; the others don't.
-  v.add_bos = gguf.Bool("tokenizer.ggml.add_bos_token").value_or(v.pre == GgufPre::kLlama3);
+  v.unknown = gguf.Int("tokenizer.ggml.unknown_token_id");
+  // SentencePiece and Llama 3 put a bos in front unless told otherwise; the others don't.
+  const bool usual = v.pieces || v.pre == GgufPre::kLlama3;
+  v.add_bos = gguf.Bool("tokenizer.ggml.add_bos_token").value_or(usual);
   v.add_eos = gguf.Bool("tokenizer.ggml.add_eos_token").value_or(false);
+  v.space_in_front = gguf.Bool("tokenizer.ggml.add_space_prefix").value_or(true);
   return v;
 }
+
+bool IsSpecial(int64_t type) { return type == kControl || type == kUnknown; }
 
 void AddedTokens(const GgufVocabulary& v, json::Writer* w) {
   w->Key("added_tokens").BeginArray();
   for (size_t i = 0; i < v.tokens.size(); ++i) {
-    if (v.types[i] != kControl && v.types[i] != kUserDefined) continue;
+    if (!IsSpecial(v.types[i]) && v.types[i] != kUserDefined) continue;
     w->BeginObject().Field("id", static_cast<int64_t>(i)).Key("content").String(v.tokens[i]);
     w->Field("single_word", false).Field("lstrip", false).Field("rstrip", false);
-    w->Field("normalized", false).Field("special", v.types[i] == kControl).EndObject();
+    w->Field("normalized", false).Field("special", IsSpecial(v.types[i])).EndObject();
   }
   w->EndArray();
 }
@@ -117,7 +155,7 @@ void ByteLevel(bool use_regex, json::Writer* w) {
 void PostProcessor(const GgufVocabulary& v, json::Writer* w) {
   const bool bos = v.add_bos && v.bos, eos = v.add_eos && v.eos;
   w->Key("post_processor");
-  if (!bos && !eos) return ByteLevel(true, w);
+  if (!bos && !eos) return v.pieces ? static_cast<void>(w->Null()) : ByteLevel(true, w);
   const auto special = [&](int64_t id, int type) {
     w->BeginObject().Key("SpecialToken").BeginObject();
     w->Key("id").String(v.tokens[static_cast<size_t>(id)]).Field("type_id", type);
@@ -158,6 +196,22 @@ void Tables(const GgufVocabulary& v, json::Writer* w) {
   w->EndArray();
 }
 
+// What is done to a text before BPE and to ids after it.
+void Form(const GgufVocabulary& v, json::Writer* w) {
+  w->Key("normalizer");
+  if (v.pieces) {
+    WritePieceNormalizer(v.space_in_front, w);
+    w->Key("pre_tokenizer").Null();
+  } else {
+    v.pre == GgufPre::kQwen2 ? w->BeginObject().Field("type", "NFC").EndObject() : w->Null();
+    w->Key("pre_tokenizer");
+    WriteGgufPre(v.pre, w);
+  }
+  PostProcessor(v, w);
+  w->Key("decoder");
+  v.pieces ? WritePieceDecoder(v.space_in_front, w) : ByteLevel(true, w);
+}
+
 }  // namespace
 
 Result<std::optional<GgufVocabulary>> ReadGgufVocabulary(const io::Gguf& gguf) {
@@ -181,17 +235,12 @@ std::string GgufTokenizer(const GgufVocabulary& v, GgufTables tables) {
   json::Writer w;
   w.BeginObject().Field("version", "1.0").Key("truncation").Null().Key("padding").Null();
   AddedTokens(v, &w);
-  w.Key("normalizer");
-  v.pre == GgufPre::kQwen2 ? w.BeginObject().Field("type", "NFC").EndObject() : w.Null();
-  w.Key("pre_tokenizer");
-  WriteGgufPre(v.pre, &w);
-  PostProcessor(v, &w);
-  w.Key("decoder");
-  ByteLevel(true, &w);
-  w.Key("model").BeginObject().Field("type", "BPE").Key("dropout").Null().Key("unk_token").Null();
+  Form(v, &w);
+  w.Key("model").BeginObject().Field("type", "BPE").Key("dropout").Null().Key("unk_token");
+  v.pieces&& v.unknown ? w.String(v.tokens[static_cast<size_t>(*v.unknown)]) : w.Null();
   w.Key("continuing_subword_prefix").Null().Key("end_of_word_suffix").Null();
-  w.Field("fuse_unk", false).Field("byte_fallback", false);
-  w.Field("ignore_merges", v.pre == GgufPre::kLlama3);
+  w.Field("fuse_unk", v.pieces).Field("byte_fallback", v.pieces);
+  w.Field("ignore_merges", !v.pieces && v.pre == GgufPre::kLlama3);
   if (tables == GgufTables::kWith) Tables(v, &w);  // text::Tokenizer's hash wants them last
   return w.EndObject().EndObject().Take();
 }

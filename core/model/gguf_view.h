@@ -26,8 +26,9 @@ struct GgufVocabulary {
   std::vector<std::pair<std::string_view, std::string_view>> merges;
   std::vector<int64_t> types;
   GgufPre pre = GgufPre::kGpt2;
-  std::optional<int64_t> bos, eos;
+  std::optional<int64_t> bos, eos, unknown;
   bool add_bos = false, add_eos = false;
+  bool pieces = false, space_in_front = true;  // SentencePiece's (gguf_pieces.h), else byte-level
 };
 // Nothing: the file holds no tokenizer, or the one that its maker wrote (kGgufTokenizerJson).
 Result<std::optional<GgufVocabulary>> ReadGgufVocabulary(const io::Gguf& gguf);

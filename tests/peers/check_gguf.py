@@ -8,8 +8,13 @@ the file converted back to a folder) continue the same prompts; tokens are compa
 position, each given the reference's tokens before it. f32 must agree everywhere. With the other
 types llama.cpp rounds activations, to 8 bits even: there, tokens may differ where the reference's
 two best are nearly tied (their logits within a fifth of the logits' deviation), which happens in
-random models (with experts one position in 32 is free: rounding may send a token to another
-expert), and must agree in 98 of 100 positions in trained ones (files and folders that are named). gguf's own reader must read every file.
+random models (with experts one position in 32 is free, too: rounding may send a token to another
+expert), and must agree in 95 of 100 positions in trained ones (files and folders that are named):
+against transformers, llama.cpp's own rounding of SmolLM2's Q4_1 file leaves 96.8 % of 1263 top tokens
+(tests/peers/make_stored_goldens.py). gguf's own reader must read every file.
+Beside the families: phi3 with longrope, below and beyond its first context, and a llama with a
+SentencePiece tokenizer, of which llama.cpp must give transformers' ids for all texts of
+tokenizer_texts.py.
 
 llama.cpp has no place for some facts of the fixtures. They are changed in a copy, so that both
 sides run the same model; what is changed is printed:
@@ -32,6 +37,8 @@ import numpy
 import torch
 import transformers
 
+from tokenizer_texts import TEXTS, random_texts
+
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures"
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2",
             "qwen2_moe", "qwen3_moe", "mixtral"]
@@ -42,6 +49,15 @@ CHANGES = {
     "gemma2": {"query_pre_attn_scalar": "head_dim"},
     "gemma3_text": {"query_pre_attn_scalar": "head_dim"},
 }
+PIECES = FIXTURES.parent / "golden" / "tokenizers" / "pieces.json"
+LONGROPE = {"rope_type": "longrope", "type": "longrope", "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5, "short_factor": [1.0, 1.25], "long_factor": [2.0, 3.5]}
+# Of a fixture: keys of its config, and the tokenizer instead of its own.
+VARIANTS = {  # a context of 4: every prompt is beyond it
+    "phi3_short": ("phi3", {"rope_parameters": LONGROPE}, None),
+    "phi3_long": ("phi3", {"rope_parameters": LONGROPE, "original_max_position_embeddings": 4}, None),
+    "llama_pieces": ("llama", {}, PIECES),
+}
 TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
 PROMPTS = ["Natalia sold clips to 48 of her friends", "The answer is"]
 
@@ -49,6 +65,31 @@ PROMPTS = ["Natalia sold clips to 48 of her friends", "The answer is"]
 def run(program, *words):
     subprocess.run([program, "model", *map(str, words), "--quiet"], check=True,
                    stdout=subprocess.DEVNULL)
+
+
+def variant(name, folder):
+    """A fixture's copy with other keys, or another tokenizer."""
+    base, keys, tokenizer = VARIANTS[name]
+    shutil.copytree(FIXTURES / base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **keys}))
+    if tokenizer is not None:
+        shutil.copy(tokenizer, folder / "tokenizer.json")
+        (folder / "tokenizer_config.json").write_text(json.dumps(
+            {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>",
+             "unk_token": "<unk>"}))
+    return folder
+
+
+def check_ids(path, folder):
+    """Whether llama.cpp gives transformers' ids of many texts."""
+    llama = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = [t for t in TEXTS + random_texts(80, 3, ["</s>", "<think>"]) if t and "\0" not in t]
+    wrong = [t for t in texts
+             if llama.tokenize(t.encode(), add_bos=True, special=True) != tokenizer(t).input_ids]
+    print(f"ids of {len(texts)} texts: {len(wrong)} differ {wrong[:3]}")
+    return not wrong
 
 
 def prepared(source, folder):
@@ -125,6 +166,8 @@ def check(program, source, trained, types, n_tokens, scratch):
         path, back = scratch / f"{kind}.gguf", scratch / f"{kind}-back"
         run(program, "convert", model, path, "--type", kind)
         gguf.GGUFReader(path)
+        if name == "llama_pieces" and kind == types[0]:
+            good &= check_ids(path, model)
         run(program, "convert", path, back, "--type", "f32")
         runs, ends = reference(back, n_tokens)
         try:
@@ -137,7 +180,7 @@ def check(program, source, trained, types, n_tokens, scratch):
             enough = same == total
         else:
             free = total // 32 if name.endswith("_moe") or name == "mixtral" else 0
-            enough = same >= 0.98 * total if trained else same + near >= total - free
+            enough = same >= 0.95 * total if trained else same + near >= total - free
         verdict = "ok" if enough and ids_equal else "DIFFERS"
         good &= verdict == "ok"
         ids = "" if ids_equal else ", prompt ids differ"
@@ -159,6 +202,11 @@ def main():
     sources = [(FIXTURES / name, False) for name in FAMILIES if (FIXTURES / name).is_dir()]
     sources = [] if args.only_named else sources
     results = []
+    for name in [] if args.only_named else VARIANTS:
+        with tempfile.TemporaryDirectory() as scratch:
+            # Narrow types are the families' business.
+            results.append(check(args.program, variant(name, pathlib.Path(scratch) / name), False,
+                                 ["f32", "f16"], args.tokens, pathlib.Path(scratch)))
     for source, trained in sources + [(path, True) for path in args.models]:
         with tempfile.TemporaryDirectory() as scratch:
             results.append(check(args.program, source, trained, args.types.split(","),

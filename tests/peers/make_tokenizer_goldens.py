@@ -2,14 +2,19 @@
 # Trains small tokenizers, one per kind of tokenizer.json that retort reads, and records the ids
 # and texts that HF tokenizers gives for them.
 # SPDX-License-Identifier: Apache-2.0
-"""make_tokenizer_goldens.py OUTDIR"""
+"""make_tokenizer_goldens.py OUTDIR [KIND...]"""
+import collections
+import io
 import json
 import pathlib
 import sys
+import tempfile
 
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre
 from tokenizers import processors, trainers
+from transformers.convert_slow_tokenizer import SentencePieceExtractor
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from tokenizer_texts import TEXTS, random_texts  # noqa: E402
@@ -41,8 +46,22 @@ def special(*names, **flags):
     return [AddedToken(n, special=True, normalized=False, **flags) for n in names]
 
 
-def train(tokenizer, size, **options):
+def words_of(tokenizer, text):
+    if tokenizer.normalizer is not None:
+        text = tokenizer.normalizer.normalize_str(text)
+    if tokenizer.pre_tokenizer is None:
+        return [text]
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+
+
+def train(tokenizer, size, limit_alphabet=None, **options):
     corpus = [t for t in TEXTS if t] * 2 + random_texts(60, 7)
+    if limit_alphabet is not None:  # the trainer's own choice among equals differs from run to run
+        counts = collections.Counter()
+        for text in corpus:
+            counts.update("".join(words_of(tokenizer, text)))
+        kept = sorted(counts, key=lambda c: (-counts[c], c))[:limit_alphabet]
+        options |= dict(limit_alphabet=limit_alphabet, initial_alphabet=kept)
     tokenizer.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=size, **options))
 
 
@@ -166,17 +185,66 @@ def words():
     return t
 
 
-KINDS = [gpt2, smollm, qwen2, llama3, deepseek, pcre, llama2, metaspace, behaviors, words]
+def sentencepiece_model():
+    """A BPE model that sentencepiece trained, with the settings of Llama 2's."""
+    problems = pathlib.Path(__file__).parents[1] / "fixtures" / "gsm8k" / "train_small.jsonl"
+    records = [json.loads(line) for line in problems.read_text(encoding="utf-8").splitlines()]
+    corpus = [t for t in TEXTS if t] + [r["question"] + "\n" + r["answer"] for r in records]
+    lines = [line for text in corpus for line in text.split("\n") if line and "\0" not in line]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=500,
+        byte_fallback=True, character_coverage=0.98, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, split_digits=True, allow_whitespace_only_pieces=True,
+        user_defined_symbols=["<think>"], num_threads=1, minloglevel=2)
+    return model.getvalue()
+
+
+def pieces():
+    """That model as transformers converts it: merges from the order of its pieces."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(sentencepiece_model())
+        file.flush()
+        found = SentencePieceExtractor(file.name).extract(models.BPE)
+    t = Tokenizer(models.BPE(found["vocab"], found["merges"], byte_fallback=True, fuse_unk=True,
+                             unk_token="<unk>"))
+    t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(),
+                                   decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    t.add_special_tokens(special("<unk>", "<s>", "</s>"))
+    t.add_tokens([AddedToken("<think>", normalized=False)])
+    t.post_processor = processors.TemplateProcessing(single="<s> $A", pair=None,
+                                                     special_tokens=[("<s>", 1)])
+    return t
+
+
+def write_pieces(out, texts):
+    """pieces.spm.jsonl: each piece with its score and type (GGUF's numbers); then sentencepiece's
+    own ids of the texts, null where those name added tokens, which it knows otherwise."""
+    model = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model())
+    with open(out / "pieces.spm.jsonl", "w", encoding="utf-8", newline="\n") as f:
+        for i in range(model.get_piece_size()):
+            kind = (2 if model.is_unknown(i) else 3 if model.is_control(i) else
+                    6 if model.is_byte(i) else 4 if model.id_to_piece(i) == "<think>" else 1)
+            f.write(json.dumps([model.id_to_piece(i), model.get_score(i), kind]) + "\n")
+        for text in texts:
+            known = any(name in text for name in ("<unk>", "<s>", "</s>", "<think>"))
+            f.write(json.dumps(None if known else model.encode(text)) + "\n")
+
+
+KINDS = [gpt2, smollm, qwen2, llama3, deepseek, pcre, llama2, metaspace, behaviors, words,
+         pieces]
 
 
 def main():
     out = pathlib.Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
+    kinds = [k for k in KINDS if k.__name__ in sys.argv[2:]] or KINDS
     texts = TEXTS + random_texts(80, 3, ["<|im_end|>", "<think>", "<s>", "<pad>", "hello", "<unk>"])
     with open(out / "texts.jsonl", "w", encoding="utf-8", newline="\n") as f:
         for text in texts:
             f.write(json.dumps({"text": text}) + "\n")
-    for kind in KINDS:
+    for kind in kinds:
         t = kind()
         data = json.loads(t.to_str())
         (out / f"{kind.__name__}.json").write_text(
@@ -194,6 +262,8 @@ def main():
                         line[key] = got
                 f.write(json.dumps(line, separators=(",", ":")) + "\n")
         print(kind.__name__, t.get_vocab_size())
+    if pieces in kinds:
+        write_pieces(out, texts)
 
 
 if __name__ == "__main__":

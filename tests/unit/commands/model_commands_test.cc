@@ -6,6 +6,7 @@
 #include <fstream>
 #include <regex>
 
+#include "core/io/dequant.h"
 #include "core/io/gguf.h"
 #include "core/io/safetensors.h"
 #include "tests/unit/commands/host_fixture.h"
@@ -69,6 +70,14 @@ void ReplaceIn(const std::string& path, const std::string& from, const std::stri
   const size_t at = text.find(from);
   ASSERT_NE(at, std::string::npos) << path << " has no " << from;
   std::ofstream(path) << text.replace(at, from.size(), to);
+}
+
+int64_t RotaryPairs(const json::Value& config) {
+  const double head = config["head_dim"].DoubleOr(config["hidden_size"].DoubleOr(0) /
+                                                  config["num_attention_heads"].DoubleOr(1));
+  const double part = config["rope_parameters"]["partial_rotary_factor"].DoubleOr(
+      config["partial_rotary_factor"].DoubleOr(1));
+  return static_cast<int64_t>(head * part) / 2;
 }
 
 constexpr const char* kFamilies[] = {"llama",       "mistral", "qwen2", "qwen3",  "gemma2",
@@ -232,6 +241,56 @@ TEST_F(ModelCommands, WhatGgufHasNoPlaceForIsRefusedByName) {
   ExpectFailure("model.convert", Paths(Fixture("qwen2_moe"), to), "", "layers without experts");
 }
 
+// Tokens, types and order of scores as sentencepiece has them; what tokenizing gives of them,
+// tests/unit/model and (in llama.cpp) tests/peers/check_gguf.py show.
+TEST_F(ModelCommands, ASentencePieceTokenizerIsWrittenWithScores) {
+  const std::string goldens = std::string(RETORT_SOURCE_DIR) + "/tests/golden/tokenizers/";
+  const std::string folder = CopyOf(dir_, "llama"), to = Target("m.gguf");
+  const auto overwrite = fs::copy_options::overwrite_existing;
+  fs::copy_file(goldens + "pieces.json", folder + "/tokenizer.json", overwrite);
+  MustRun("model.convert", Paths(folder, to));
+  const io::Gguf gguf = io::Gguf::Open(to).value();
+  EXPECT_EQ(gguf.String("tokenizer.ggml.model"), "llama");
+  EXPECT_EQ(gguf.Bool("tokenizer.ggml.add_space_prefix"), true);
+  EXPECT_EQ(gguf.Bool("tokenizer.ggml.add_bos_token"), true);
+  EXPECT_EQ(gguf.Int("tokenizer.ggml.unknown_token_id"), 0);
+  const auto tokens = gguf.Strings("tokenizer.ggml.tokens").value();
+  const auto types = gguf.Ints("tokenizer.ggml.token_type").value();
+  const auto scores = gguf.Doubles("tokenizer.ggml.scores").value();
+  std::ifstream lines(goldens + "pieces.spm.jsonl");
+  double last = 1;
+  for (size_t i = 0; i < 500; ++i) {
+    std::string line;
+    std::getline(lines, line);
+    const json::Document piece = json::Document::Parse(line, "piece").value();
+    EXPECT_EQ(tokens[i], piece.root()[size_t{0}].StringOr("")) << i;
+    EXPECT_EQ(types[i], piece.root()[size_t{2}].IntOr(0)) << i;
+    if (types[i] != 1) continue;
+    EXPECT_LT(scores[i], last) << i;  // normal pieces lie in falling order of their scores
+    last = scores[i];
+  }
+  EXPECT_EQ(types.size(), 512u);
+  EXPECT_EQ(types[511], 5);  // a row of the embedding without a token
+}
+
+// A trainer that keeps one merge a token makes what SentencePiece's scores can't say.
+TEST_F(ModelCommands, MergesThatNoScoresMakeAreRefused) {
+  const std::string goldens = std::string(RETORT_SOURCE_DIR) + "/tests/golden/tokenizers/";
+  const std::string folder = CopyOf(dir_, "llama");
+  fs::copy_file(goldens + "pieces.json", folder + "/tokenizer.json",
+                fs::copy_options::overwrite_existing);
+  const std::string path = folder + "/tokenizer.json", before = io::ReadAll(path);
+  const auto refused = [&](const std::string& from, const std::string& to,
+                           const std::string& rule) {
+    ReplaceIn(path, from, to);
+    ExpectFailure("model.convert", Paths(folder, Target("m.gguf")), "", rule);
+    std::ofstream(path) << before;
+  };
+  const size_t list = before.find("\"merges\":[") + 10, second = before.find("],[", list) + 2;
+  refused(before.substr(list, second - list), "", "joined by one of the two alone");
+  refused("\"type\":\"Prepend\"", "\"type\":\"Prepend?\"", "normalizer Prepend? has no place");
+}
+
 TEST_F(ModelCommands, RotaryScalingComesBack) {
   const std::string to = Target("m.gguf"), back = Target("back");
   const struct {
@@ -263,6 +322,48 @@ TEST_F(ModelCommands, RotaryScalingComesBack) {
       EXPECT_EQ(scaling[key].DoubleOr(0), value.DoubleOr(0)) << key;
     }
   }
+}
+
+TEST_F(ModelCommands, LongRopeFactorsComeBack) {
+  const std::string folder = CopyOf(dir_, "phi3"), to = Target("m.gguf"), back = Target("back");
+  const std::string config = folder + "/config.json";
+  const json::Document before = json::Document::Parse(io::ReadAll(config), "config").value();
+  const int64_t pairs = RotaryPairs(before.root());
+  std::string factors[2];  // short, long
+  for (int64_t i = 0; i < pairs; ++i) {
+    factors[0] += (i > 0 ? ", " : "") + std::to_string(1 + 0.25 * static_cast<double>(i));
+    factors[1] += (i > 0 ? ", " : "") + std::to_string(2 + 0.5 * static_cast<double>(i));
+  }
+  ReplaceIn(config, "\"original_max_position_embeddings\": 4096",
+            "\"original_max_position_embeddings\": 32");
+  ReplaceIn(config, "\"rope_type\": \"default\"",
+            "\"rope_type\": \"longrope\", \"type\": \"longrope\", \"short_factor\": [" +
+                factors[0] + "], \"long_factor\": [" + factors[1] + "]");
+  Convert(folder, to, "f32");
+  const io::Gguf gguf = io::Gguf::Open(to).value();
+  EXPECT_EQ(gguf.Int("phi3.rope.scaling.original_context_length"), 32);
+  for (const bool is_long : {false, true}) {
+    const std::string name = is_long ? "rope_factors_long.weight" : "rope_factors_short.weight";
+    const auto tensor = std::find_if(gguf.tensors().begin(), gguf.tensors().end(),
+                                     [&](const io::GgufTensor& t) { return t.name == name; });
+    ASSERT_NE(tensor, gguf.tensors().end()) << name;
+    ASSERT_EQ(tensor->shape, std::vector<int64_t>{pairs});
+    std::vector<float> values(static_cast<size_t>(pairs));
+    io::Dequantize(tensor->type, gguf.bytes(*tensor).data(), pairs, values.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto n = static_cast<float>(i);
+      EXPECT_EQ(values[i], is_long ? 2 + 0.5f * n : 1 + 0.25f * n) << name << " " << i;
+    }
+  }
+  Convert(to, back, "f32");
+  EXPECT_EQ(PrintOf(to), PrintOf(folder));
+  EXPECT_EQ(PrintOf(back), PrintOf(folder));
+  const json::Document after =
+      json::Document::Parse(io::ReadAll(back + "/config.json"), "config").value();
+  const json::Value scaling = after.root()["rope_scaling"];
+  ASSERT_EQ(scaling["long_factor"].size(), static_cast<size_t>(pairs));
+  EXPECT_EQ(scaling["long_factor"][size_t{1}].DoubleOr(0), 2.5);
+  EXPECT_EQ(scaling["short_factor"][size_t{1}].DoubleOr(0), 1.25);
 }
 
 // That the sum is the right one, tests/unit/model compares with peft's.

@@ -251,8 +251,8 @@ TEST(GgufTokenizer, MistakesAreNamed) {
   Embedding(Tokens(f, "klingon"));
   ExpectRejected(f, "tokenizer.ggml.pre \"klingon\" is not known (known are gpt-2, smollm");
   f = Keys();
-  Embedding(f).Strings("tokenizer.ggml.tokens", {"a"}).String("tokenizer.ggml.model", "llama");
-  ExpectRejected(f, "tokenizer.ggml.model \"llama\" is not read");
+  Embedding(f).Strings("tokenizer.ggml.tokens", {"a"}).String("tokenizer.ggml.model", "bert");
+  ExpectRejected(f, "tokenizer.ggml.model \"bert\" is not read");
   f = Keys();
   Embedding(Tokens(f)).U32("tokenizer.ggml.eot_token_id", 5);
   ExpectRejected(f, "eot_token_id is 5, the vocabulary has 5 tokens");

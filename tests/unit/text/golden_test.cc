@@ -109,7 +109,7 @@ TEST_P(TokenizerGolden, StreamedTextEqualsDecodedText) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, TokenizerGolden,
                          testing::Values("gpt2", "smollm", "qwen2", "llama3", "deepseek", "pcre",
-                                         "llama2", "metaspace", "behaviors", "words"),
+                                         "llama2", "metaspace", "behaviors", "words", "pieces"),
                          [](const auto& kind) { return std::string(kind.param); });
 
 }  // namespace
