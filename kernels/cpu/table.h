@@ -143,6 +143,17 @@ struct GemmArgs {
   S* y = nullptr;
 };
 
+struct BlockedArgs {
+  retort_gemm_shape shape = {};
+  const retort_gemm_term* terms = nullptr;
+  float* c = nullptr;
+};
+struct BlockedRange {
+  int64_t m = 0, m_end = 0, n = 0, n_end = 0;
+};
+// Up to here rows of a don't pay for a copy of b.
+constexpr int64_t kBlockedFewRows = 56;
+
 template <class S>
 struct ColumnArgs {  // embedding, bias and column sums
   const S* in = nullptr;
@@ -232,6 +243,7 @@ struct Tables {
   void (*kv_attention)(const KvArgs&, const KvTask&);
   void (*kv_append)(const KvArgs&, int64_t begin, int64_t end);  // rows of the call
   void (*logit_bins)(const BinArgs&, const float* p, int64_t* counts, double* masses);
+  void (*blocked_gemm)(const BlockedArgs&, const BlockedRange&);
   int64_t (*logit_bin_ids)(const BinArgs&, int64_t bin, int32_t* ids);
 };
 

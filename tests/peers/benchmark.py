@@ -18,7 +18,7 @@ import sys
 import oracle
 from bench import report
 
-TECHNIQUES = ("arena", "merge", "addnorm", "multitensor")  # core/base/features.h
+TECHNIQUES = ("arena", "merge", "addnorm", "multitensor", "blocked")  # core/base/features.h
 PAGE = oracle.ROOT / "docs" / "benchmarks.md"
 
 

@@ -93,6 +93,7 @@ struct TrainAttention {
 
 void KvAttention(const KvArgs& args, const KvTask& task);
 void KvAppend(const KvArgs& args, int64_t begin, int64_t end);
+void BlockedGemm(const BlockedArgs& args, const BlockedRange& range);
 void LogitBins(const BinArgs& args, const float* p, int64_t* counts, double* masses);
 int64_t LogitBinIds(const BinArgs& args, int64_t bin, int32_t* ids);
 

@@ -48,6 +48,7 @@ extern constexpr Tables kTables = {.f32 = MakeTable<F16>(),
                                    .kv_attention = KvAttention,
                                    .kv_append = KvAppend,
                                    .logit_bins = LogitBins,
+                                   .blocked_gemm = BlockedGemm,
                                    .logit_bin_ids = LogitBinIds};
 #if RETORT_KERNELS_LEVEL == 0
 extern constexpr Table<double> kTableF64 = MakeTable<D16>();

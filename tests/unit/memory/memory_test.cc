@@ -41,9 +41,9 @@ int64_t PeakOf(const std::function<bool()>& work) {
   const pid_t child = fork();
   if (child == 0) {
     SetThreads(kThreads);
-    std::vector<float> a(1 << 16, 1), c(1 << 16);
-    const auto view = [](std::vector<float>& v) {
-      return TensorView::Contiguous(v.data(), DType::kF32, {256, 256});
+    std::vector<double> a(1 << 16, 1), c(1 << 16);  // such go to the BLAS everywhere: it opens
+    const auto view = [](std::vector<double>& v) {
+      return TensorView::Contiguous(v.data(), DType::kF64, {256, 256});
     };
     ops::Gemm(view(a), ops::Transpose::kNo, view(a), ops::Transpose::kNo, view(c), false);
     const int64_t before = PeakResidentBytes();
