@@ -41,100 +41,112 @@ Finding Spec(const Subject& subject) {
 }
 
 Finding Memory(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) -> Finding {
-    Rng rng = subject.Random("token_loss.memory");
-    const TokenShape shapes[] = {
-        {3, 7}, {3, 7, Elem::kF32, 5}, {1, 1, Elem::kF32, 3}, {9, 33, Elem::kF32, 31}, {0, 7}};
-    for (const TokenShape& shape : shapes) {
-      const TokenBatch batch(spec, shape, InputSets(spec)[0], &rng);
-      for (const bool want_grad : {true, false}) {
-        const std::string what = "R " + std::to_string(shape.rows) + ", V " +
-                                 std::to_string(shape.vocab) + ", " + std::to_string(shape.pad) +
-                                 " elements between rows" + (want_grad ? ", WANT_GRAD" : "");
-        TokenBatch used = batch;
-        RETORT_FAIL_IF_ERROR(loss.Run(&used, {.want_grad = want_grad}).WithContext(what));
-        const std::string problem = used.Problem(want_grad);
-        if (!problem.empty()) return Finding::Fail(what + ": " + problem);
-        TokenBatch dense = batch.As(shape.elem, 0);
-        RETORT_FAIL_IF_ERROR(loss.Run(&dense, {.want_grad = want_grad}).WithContext(what));
-        const std::string text = ResultsDiffer(used, dense, {1e-5, 1e-6});
-        if (text.empty()) continue;
-        return Finding::Fail(what + ": other results than without bytes between the rows: " + text);
-      }
-    }
-    return Finding::Pass();
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.memory");
+        const TokenShape shapes[] = {
+            {3, 7}, {3, 7, Elem::kF32, 5}, {1, 1, Elem::kF32, 3}, {9, 33, Elem::kF32, 31}, {0, 7}};
+        for (const TokenShape& shape : shapes) {
+          const TokenBatch batch(spec, shape, inputs, &rng);
+          for (const bool want_grad : {true, false}) {
+            const std::string what = "R " + std::to_string(shape.rows) + ", V " +
+                                     std::to_string(shape.vocab) + ", " +
+                                     std::to_string(shape.pad) + " elements between rows" +
+                                     (want_grad ? ", WANT_GRAD" : "");
+            TokenBatch used = batch;
+            RETORT_FAIL_IF_ERROR(loss.Run(&used, {.want_grad = want_grad}).WithContext(what));
+            const std::string problem = used.Problem(want_grad);
+            if (!problem.empty()) return Finding::Fail(what + ": " + problem);
+            TokenBatch dense = batch.As(shape.elem, 0);
+            RETORT_FAIL_IF_ERROR(loss.Run(&dense, {.want_grad = want_grad}).WithContext(what));
+            const std::string text = ResultsDiffer(used, dense, {1e-5, 1e-6});
+            if (text.empty()) continue;
+            return Finding::Fail(what +
+                                 ": other results than without bytes between the rows: " + text);
+          }
+        }
+        return Finding::Pass();
+      });
 }
 
 Finding Outputs(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) -> Finding {
-    Rng rng = subject.Random("token_loss.outputs");
-    const TokenBatch batch(spec, {7, 19}, InputSets(spec)[0], &rng);
-    TokenBatch all = batch, no_aux = batch, no_grad = batch;
-    RETORT_FAIL_IF_ERROR(loss.Run(&all));
-    RETORT_FAIL_IF_ERROR(loss.Run(&no_aux, {.want_aux = false}).WithContext("aux NULL"));
-    RETORT_FAIL_IF_ERROR(loss.Run(&no_grad, {.want_grad = false}).WithContext("no WANT_GRAD"));
-    if (std::string text = FirstNonFinite(all.aux); !text.empty()) return Finding::Fail(text);
-    const Tolerance tolerance{1e-5, 1e-6};
-    const std::pair<std::string, const char*> found[] = {
-        {FirstDifference(no_aux.loss, all.loss, tolerance), "with aux NULL"},
-        {FirstDifference(no_aux.logits, all.logits, tolerance), "with aux NULL, the gradient"},
-        {FirstDifference(no_grad.loss, all.loss, tolerance), "without WANT_GRAD"},
-        {FirstDifference(no_grad.aux, all.aux, tolerance), "without WANT_GRAD"}};
-    for (const auto& [text, when] : found) {
-      if (!text.empty()) return Finding::Fail(std::string(when) + ": " + text);
-    }
-    return Finding::Pass();
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.outputs");
+        const TokenBatch batch(spec, {7, 19}, inputs, &rng);
+        TokenBatch all = batch, no_aux = batch, no_grad = batch;
+        RETORT_FAIL_IF_ERROR(loss.Run(&all));
+        RETORT_FAIL_IF_ERROR(loss.Run(&no_aux, {.want_aux = false}).WithContext("aux NULL"));
+        RETORT_FAIL_IF_ERROR(loss.Run(&no_grad, {.want_grad = false}).WithContext("no WANT_GRAD"));
+        if (std::string text = FirstNonFinite(all.aux); !text.empty()) return Finding::Fail(text);
+        const Tolerance tolerance{1e-5, 1e-6};
+        const std::pair<std::string, const char*> found[] = {
+            {FirstDifference(no_aux.loss, all.loss, tolerance), "with aux NULL"},
+            {FirstDifference(no_aux.logits, all.logits, tolerance), "with aux NULL, the gradient"},
+            {FirstDifference(no_grad.loss, all.loss, tolerance), "without WANT_GRAD"},
+            {FirstDifference(no_grad.aux, all.aux, tolerance), "without WANT_GRAD"}};
+        for (const auto& [text, when] : found) {
+          if (!text.empty()) return Finding::Fail(std::string(when) + ": " + text);
+        }
+        return Finding::Pass();
+      });
 }
 
 Finding Threads(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) -> Finding {
-    Rng rng = subject.Random("token_loss.threads");
-    const TokenBatch batch(spec, {41, 65}, InputSets(spec)[0], &rng);
-    TokenBatch one = batch;
-    RETORT_FAIL_IF_ERROR(loss.Run(&one));
-    for (const int32_t n : {2, 3, 8}) {
-      TokenBatch several = batch;
-      RETORT_FAIL_IF_ERROR(loss.Run(&several, {.n_threads = n}));
-      const std::string text = ResultsDiffer(several, one, kSameBits);
-      if (text.empty()) continue;
-      return Finding::Fail("with n_threads " + std::to_string(n) +
-                           " other bits than with 1: " + text);
-    }
-    return Finding::Pass();
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.threads");
+        const TokenBatch batch(spec, {41, 65}, inputs, &rng);
+        TokenBatch one = batch;
+        RETORT_FAIL_IF_ERROR(loss.Run(&one));
+        for (const int32_t n : {2, 3, 8}) {
+          TokenBatch several = batch;
+          RETORT_FAIL_IF_ERROR(loss.Run(&several, {.n_threads = n}));
+          const std::string text = ResultsDiffer(several, one, kSameBits);
+          if (text.empty()) continue;
+          return Finding::Fail("with n_threads " + std::to_string(n) +
+                               " other bits than with 1: " + text);
+        }
+        return Finding::Pass();
+      });
 }
 
 Finding Repeat(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) -> Finding {
-    Rng rng = subject.Random("token_loss.repeat");
-    const TokenBatch batch(spec, {7, 33}, InputSets(spec)[0], &rng);
-    RETORT_FIND(const TokenLoss fresh, TokenLoss::Open(subject));
-    TokenBatch first = batch, second = batch, third = batch;
-    RETORT_FAIL_IF_ERROR(loss.Run(&first));
-    RETORT_FAIL_IF_ERROR(loss.Run(&second));
-    RETORT_FAIL_IF_ERROR(fresh.Run(&third));
-    if (std::string text = ResultsDiffer(second, first, kSameBits); !text.empty()) {
-      return Finding::Fail("the same call again gives other bits: " + text);
-    }
-    const std::string text = ResultsDiffer(third, first, kSameBits);
-    if (text.empty()) return Finding::Pass();
-    return Finding::Fail("the same call to a fresh instance gives other bits: " + text);
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.repeat");
+        const TokenBatch batch(spec, {7, 33}, inputs, &rng);
+        RETORT_FIND(const TokenLoss fresh, TokenLoss::Open(subject));
+        TokenBatch first = batch, second = batch, third = batch;
+        RETORT_FAIL_IF_ERROR(loss.Run(&first));
+        RETORT_FAIL_IF_ERROR(loss.Run(&second));
+        RETORT_FAIL_IF_ERROR(fresh.Run(&third));
+        if (std::string text = ResultsDiffer(second, first, kSameBits); !text.empty()) {
+          return Finding::Fail("the same call again gives other bits: " + text);
+        }
+        const std::string text = ResultsDiffer(third, first, kSameBits);
+        if (text.empty()) return Finding::Pass();
+        return Finding::Fail("the same call to a fresh instance gives other bits: " + text);
+      });
 }
 
 Finding Grown(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) -> Finding {
-    Rng rng = subject.Random("token_loss.growth");
-    TokenBatch now = TokenBatch(spec, {7, 33}, InputSets(spec)[0], &rng), later = now;
-    RETORT_FAIL_IF_ERROR(loss.Run(&now));
-    RETORT_FAIL_IF_ERROR(
-        loss.Run(&later, {.growth = Growth::kGrown}).WithContext("structs 64 bytes larger"));
-    const std::string text = ResultsDiffer(later, now, kSameBits);
-    if (text.empty()) return Finding::Pass();
-    return Finding::Fail("with structs 64 bytes larger, as of a later host: " + text);
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.growth");
+        TokenBatch now = TokenBatch(spec, {7, 33}, inputs, &rng), later = now;
+        RETORT_FAIL_IF_ERROR(loss.Run(&now));
+        RETORT_FAIL_IF_ERROR(
+            loss.Run(&later, {.growth = Growth::kGrown}).WithContext("structs 64 bytes larger"));
+        const std::string text = ResultsDiffer(later, now, kSameBits);
+        if (text.empty()) return Finding::Pass();
+        return Finding::Fail("with structs 64 bytes larger, as of a later host: " + text);
+      });
 }
 
 Finding Labels(const Subject& subject) {

@@ -17,6 +17,19 @@ Finding OnTokenLoss(const Subject& subject, Fn&& run) {
   return run(loss, *spec);
 }
 
+// Likewise run(loss, spec, inputs), for every form of teacher that it takes.
+template <class Fn>
+Finding OnEachTeacher(const Subject& subject, Fn&& run) {
+  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) {
+    for (const uint64_t inputs : InputSets(spec)) {
+      if (Finding finding = run(loss, spec, inputs); finding.verdict != Verdict::kPass) {
+        return finding;
+      }
+    }
+    return Finding::Pass();
+  });
+}
+
 Finding Gradient(const Subject& subject);
 Finding Precisions(const Subject& subject);
 Finding Finite(const Subject& subject);

@@ -100,35 +100,38 @@ Finding Gradient(const Subject& subject) {
 }
 
 Finding Precisions(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) {
-    if ((spec.flags & (RETORT_LOSS_F64 | RETORT_LOSS_BF16)) == 0) {
-      return Finding::Skip("it takes f32 logits only");
-    }
-    Rng rng = subject.Random("token_loss.precision");
-    for (const Elem elem : {Elem::kF64, Elem::kBF16}) {
-      const bool is_double = elem == Elem::kF64;
-      if ((spec.flags & (is_double ? RETORT_LOSS_F64 : RETORT_LOSS_BF16)) == 0) continue;
-      TokenBatch single(spec, {7, 129, Elem::kF32, 0}, InputSets(spec)[0], &rng);
-      for (int64_t i = 0; i < single.logits.size() && !is_double; ++i) {
-        single.logits.Set(i, RoundToBf16(single.logits.At(i)));
-      }
-      TokenBatch other = single.As(elem);
-      RETORT_FAIL_IF_ERROR(loss.Run(&single));
-      RETORT_FAIL_IF_ERROR(loss.Run(&other));
-      const double each = is_double ? 1e-5 : 1.0 / 128;
-      const Tolerance tolerance{10 * each, each * single.LargestWeight()};
-      for (const auto& [a, b] :
-           {std::pair{&single.loss, &other.loss}, {&single.logits, &other.logits}}) {
-        const std::string text =
-            is_double ? FirstDifference(*a, *b, tolerance) : FirstDifference(*b, *a, tolerance);
-        if (!text.empty()) {
-          return Finding::Fail(std::string("f32 and ") + ElemName(elem) +
-                               " give different results (after a call with WANT_GRAD): " + text);
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        if ((spec.flags & (RETORT_LOSS_F64 | RETORT_LOSS_BF16)) == 0) {
+          return Finding::Skip("it takes f32 logits only");
         }
-      }
-    }
-    return Finding::Pass();
-  });
+        Rng rng = subject.Random("token_loss.precision");
+        for (const Elem elem : {Elem::kF64, Elem::kBF16}) {
+          const bool is_double = elem == Elem::kF64;
+          if ((spec.flags & (is_double ? RETORT_LOSS_F64 : RETORT_LOSS_BF16)) == 0) continue;
+          TokenBatch single(spec, {7, 129, Elem::kF32, 0}, inputs, &rng);
+          for (int64_t i = 0; i < single.logits.size() && !is_double; ++i) {
+            single.logits.Set(i, RoundToBf16(single.logits.At(i)));
+          }
+          TokenBatch other = single.As(elem);
+          RETORT_FAIL_IF_ERROR(loss.Run(&single));
+          RETORT_FAIL_IF_ERROR(loss.Run(&other));
+          const double each = is_double ? 1e-5 : 1.0 / 128;
+          const Tolerance tolerance{10 * each, each * single.LargestWeight()};
+          for (const auto& [a, b] :
+               {std::pair{&single.loss, &other.loss}, {&single.logits, &other.logits}}) {
+            const std::string text =
+                is_double ? FirstDifference(*a, *b, tolerance) : FirstDifference(*b, *a, tolerance);
+            if (!text.empty()) {
+              return Finding::Fail(
+                  std::string("f32 and ") + ElemName(elem) +
+                  " give different results (after a call with WANT_GRAD): " + text);
+            }
+          }
+        }
+        return Finding::Pass();
+      });
 }
 
 namespace {
@@ -157,68 +160,74 @@ constexpr const char* kExtremes[] = {"all 0",
 }  // namespace
 
 Finding Finite(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) {
-    Rng rng = subject.Random("token_loss.finite");
-    for (const int64_t vocab : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{33}}) {
-      for (int which = 0; which < 6; ++which) {
-        TokenBatch batch(spec, {5, vocab, Elem::kF32, 0}, InputSets(spec)[0], &rng);
-        SetExtreme(which, &batch.logits);
-        batch.weight.Set(4, 1e3);
-        RETORT_FAIL_IF_ERROR(loss.Run(&batch));
-        for (const Tensor* tensor : {&batch.loss, &batch.logits, &batch.aux}) {
-          const std::string text = FirstNonFinite(*tensor);
-          if (text.empty()) continue;
-          const char* what = tensor == &batch.logits ? "the gradient in " : "";
-          return Finding::Fail(what + text + "; V " + std::to_string(vocab) +
-                               ", logits: " + kExtremes[which]);
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.finite");
+        for (const int64_t vocab : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{33}}) {
+          for (int which = 0; which < 6; ++which) {
+            TokenBatch batch(spec, {5, vocab, Elem::kF32, 0}, inputs, &rng);
+            SetExtreme(which, &batch.logits);
+            batch.weight.Set(4, 1e3);
+            RETORT_FAIL_IF_ERROR(loss.Run(&batch));
+            for (const Tensor* tensor : {&batch.loss, &batch.logits, &batch.aux}) {
+              const std::string text = FirstNonFinite(*tensor);
+              if (text.empty()) continue;
+              const char* what = tensor == &batch.logits ? "the gradient in " : "";
+              return Finding::Fail(what + text + "; V " + std::to_string(vocab) +
+                                   ", logits: " + kExtremes[which]);
+            }
+          }
         }
-      }
-    }
-    return Finding::Pass();
-  });
+        return Finding::Pass();
+      });
 }
 
 Finding ZeroWeight(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) {
-    Rng rng = subject.Random("token_loss.zero_weight");
-    for (const bool all : {false, true}) {
-      TokenBatch batch(spec, {9, 13, Elem::kF32, 3}, InputSets(spec)[0], &rng);
-      for (int64_t r = 0; r < batch.n_rows(); ++r) {
-        if (!all && r % 2 == 0) continue;
-        batch.weight.Set(r, 0);
-        batch.labels.Set(r, -100);
-      }
-      RETORT_FAIL_IF_ERROR(loss.Run(&batch).WithContext("rows of weight 0 with label -100"));
-      for (int64_t i = 0; i < batch.logits.size(); ++i) {
-        const int64_t r = i / batch.vocab();
-        if (batch.weight.At(r) != 0 || batch.logits.At(i) == 0) continue;
-        return Finding::Fail("row " + std::to_string(r) + " has weight 0, but its gradient at " +
-                             batch.logits.Where(i) + " is " + Number(batch.logits.At(i)) +
-                             ", must be exactly 0");
-      }
-    }
-    return Finding::Pass();
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.zero_weight");
+        for (const bool all : {false, true}) {
+          TokenBatch batch(spec, {9, 13, Elem::kF32, 3}, inputs, &rng);
+          for (int64_t r = 0; r < batch.n_rows(); ++r) {
+            if (!all && r % 2 == 0) continue;
+            batch.weight.Set(r, 0);
+            batch.labels.Set(r, -100);
+          }
+          RETORT_FAIL_IF_ERROR(loss.Run(&batch).WithContext("rows of weight 0 with label -100"));
+          for (int64_t i = 0; i < batch.logits.size(); ++i) {
+            const int64_t r = i / batch.vocab();
+            if (batch.weight.At(r) != 0 || batch.logits.At(i) == 0) continue;
+            return Finding::Fail("row " + std::to_string(r) +
+                                 " has weight 0, but its gradient at " + batch.logits.Where(i) +
+                                 " is " + Number(batch.logits.At(i)) + ", must be exactly 0");
+          }
+        }
+        return Finding::Pass();
+      });
 }
 
 Finding Weight(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) {
-    Rng rng = subject.Random("token_loss.weight");
-    TokenBatch once(spec, {8, 17, Elem::kF32, 0}, InputSets(spec)[0], &rng);
-    TokenBatch scaled = once;
-    for (int64_t r = 0; r < scaled.n_rows(); ++r) scaled.weight.Set(r, -2 * once.weight.At(r));
-    RETORT_FAIL_IF_ERROR(loss.Run(&once));
-    RETORT_FAIL_IF_ERROR(loss.Run(&scaled));
-    const double largest = scaled.LargestWeight();
-    const std::string text = FirstDifference(scaled.loss, once.loss, {1e-5, 1e-6});
-    if (!text.empty()) return Finding::Fail("the loss depends on the weight: " + text);
-    for (int64_t i = 0; i < once.logits.size(); ++i) once.logits.Set(i, -2 * once.logits.At(i));
-    const std::string gradient =
-        FirstDifference(scaled.logits, once.logits, {1e-5, 1e-6 * largest});
-    if (gradient.empty()) return Finding::Pass();
-    return Finding::Fail("with weights times -2 the gradient is not -2 times what it was: " +
-                         gradient);
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        Rng rng = subject.Random("token_loss.weight");
+        TokenBatch once(spec, {8, 17, Elem::kF32, 0}, inputs, &rng);
+        TokenBatch scaled = once;
+        for (int64_t r = 0; r < scaled.n_rows(); ++r) scaled.weight.Set(r, -2 * once.weight.At(r));
+        RETORT_FAIL_IF_ERROR(loss.Run(&once));
+        RETORT_FAIL_IF_ERROR(loss.Run(&scaled));
+        const double largest = scaled.LargestWeight();
+        const std::string text = FirstDifference(scaled.loss, once.loss, {1e-5, 1e-6});
+        if (!text.empty()) return Finding::Fail("the loss depends on the weight: " + text);
+        for (int64_t i = 0; i < once.logits.size(); ++i) once.logits.Set(i, -2 * once.logits.At(i));
+        const std::string gradient =
+            FirstDifference(scaled.logits, once.logits, {1e-5, 1e-6 * largest});
+        if (gradient.empty()) return Finding::Pass();
+        return Finding::Fail("with weights times -2 the gradient is not -2 times what it was: " +
+                             gradient);
+      });
 }
 
 namespace {
@@ -232,34 +241,37 @@ std::vector<int64_t> CutsOf(const retort_loss_spec& spec, int64_t rows) {
 }  // namespace
 
 Finding Chunks(const Subject& subject) {
-  return OnTokenLoss(subject, [&](const TokenLoss& loss, const retort_loss_spec& spec) {
-    if (spec.grain == RETORT_GRAIN_GROUP) {
-      return Finding::Skip("grain GROUP: its rows come in one call");
-    }
-    Rng rng = subject.Random("token_loss.chunks");
-    for (const int64_t vocab : {int64_t{7}, int64_t{130}}) {
-      const TokenBatch batch(spec, {19, vocab, Elem::kF32, 0}, InputSets(spec)[0], &rng);
-      TokenBatch whole = batch, parts = batch;
-      RETORT_FAIL_IF_ERROR(loss.Run(&whole));
-      const std::vector<int64_t> cuts = CutsOf(spec, batch.n_rows());
-      for (size_t i = 0; i + 1 < cuts.size(); ++i) {
-        TokenBatch part = batch.Rows(cuts[i], cuts[i + 1]);
-        RETORT_FAIL_IF_ERROR(loss.Run(&part));
-        parts.logits.SetRows(cuts[i], part.logits);
-        parts.loss.SetRows(cuts[i], part.loss);
-        parts.aux.SetRows(cuts[i], part.aux);
-      }
-      const Tolerance tolerance{1e-5, 1e-6 * batch.LargestWeight()};
-      for (const auto& [a, b] : {std::pair{&parts.loss, &whole.loss},
-                                 {&parts.logits, &whole.logits},
-                                 {&parts.aux, &whole.aux}}) {
-        const std::string text = FirstDifference(*a, *b, tolerance);
-        if (text.empty()) continue;
-        return Finding::Fail("19 rows in several calls give other results than in one: " + text);
-      }
-    }
-    return Finding::Pass();
-  });
+  return OnEachTeacher(
+      subject,
+      [&](const TokenLoss& loss, const retort_loss_spec& spec, uint64_t inputs) -> Finding {
+        if (spec.grain == RETORT_GRAIN_GROUP) {
+          return Finding::Skip("grain GROUP: its rows come in one call");
+        }
+        Rng rng = subject.Random("token_loss.chunks");
+        for (const int64_t vocab : {int64_t{7}, int64_t{130}}) {
+          const TokenBatch batch(spec, {19, vocab, Elem::kF32, 0}, inputs, &rng);
+          TokenBatch whole = batch, parts = batch;
+          RETORT_FAIL_IF_ERROR(loss.Run(&whole));
+          const std::vector<int64_t> cuts = CutsOf(spec, batch.n_rows());
+          for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+            TokenBatch part = batch.Rows(cuts[i], cuts[i + 1]);
+            RETORT_FAIL_IF_ERROR(loss.Run(&part));
+            parts.logits.SetRows(cuts[i], part.logits);
+            parts.loss.SetRows(cuts[i], part.loss);
+            parts.aux.SetRows(cuts[i], part.aux);
+          }
+          const Tolerance tolerance{1e-5, 1e-6 * batch.LargestWeight()};
+          for (const auto& [a, b] : {std::pair{&parts.loss, &whole.loss},
+                                     {&parts.logits, &whole.logits},
+                                     {&parts.aux, &whole.aux}}) {
+            const std::string text = FirstDifference(*a, *b, tolerance);
+            if (text.empty()) continue;
+            return Finding::Fail("19 rows in several calls give other results than in one: " +
+                                 text);
+          }
+        }
+        return Finding::Pass();
+      });
 }
 
 }  // namespace retort::host::check::token_loss

@@ -50,6 +50,14 @@ void KdRows(KdArgs<S> a, int n_threads) noexcept {
         [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
 }
 
+template <class S>
+void SoftmaxMix(SoftmaxMixArgs<S> a, int64_t rows, int n_threads) noexcept {
+  a.stride = OrElse(a.stride, a.cols);
+  auto* const kernel = ActiveTable<S>().softmax_mix;
+  Split(rows, 1, 2 * rows * a.cols, n_threads,
+        [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+}
+
 }  // namespace
 }  // namespace retort::kernels
 
@@ -133,15 +141,29 @@ int64_t retort_logit_bin_ids_f32(const float* x, int64_t cols, float max, float 
   }                                                                                               \
   void retort_kd_rows_##name(const retort_kd_shape* shape, S* student, const S* teacher,          \
                              const int64_t* labels, const S* weight, S* divergence, S* nll,       \
-                             int n_threads) noexcept {                                            \
+                             S* teacher_entropy, int n_threads) noexcept {                        \
     KdRows<S>({.shape = *shape,                                                                   \
                .student = student,                                                                \
                .teacher = teacher,                                                                \
                .labels = labels,                                                                  \
                .weight = weight,                                                                  \
                .divergence = divergence,                                                          \
-               .nll = nll},                                                                       \
+               .nll = nll,                                                                        \
+               .teacher_entropy = teacher_entropy},                                               \
               n_threads);                                                                         \
+  }                                                                                               \
+  void retort_softmax_mix_##name(S* x, int64_t x_stride, int64_t rows, int64_t cols,              \
+                                 double temperature, const S* lse_t, const S* share_t,            \
+                                 const S* lse, const S* share, int n_threads) noexcept {          \
+    SoftmaxMix<S>({.x = x,                                                                        \
+                   .stride = x_stride,                                                            \
+                   .cols = cols,                                                                  \
+                   .temperature = temperature,                                                    \
+                   .lse_t = lse_t,                                                                \
+                   .share_t = share_t,                                                            \
+                   .lse = lse,                                                                    \
+                   .share = share},                                                               \
+                  rows, n_threads);                                                               \
   }
 
 RETORT_DEFINE(float, f32)

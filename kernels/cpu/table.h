@@ -113,6 +113,18 @@ struct KdArgs {
   const S* weight = nullptr;
   S* divergence = nullptr;
   S* nll = nullptr;
+  S* teacher_entropy = nullptr;
+};
+
+template <class S>
+struct SoftmaxMixArgs {
+  S* x = nullptr;
+  int64_t stride = 0, cols = 0;
+  double temperature = 1;
+  const S* lse_t = nullptr;
+  const S* share_t = nullptr;
+  const S* lse = nullptr;
+  const S* share = nullptr;
 };
 
 template <class S>
@@ -203,6 +215,7 @@ struct Table {
   void (*row_logp_backward)(const LogPBackwardArgs<S>&, int64_t begin, int64_t end);
   void (*cross_entropy)(const CrossEntropyArgs<S>&, int64_t begin, int64_t end);
   void (*kd_rows)(const KdArgs<S>&, int64_t begin, int64_t end);
+  void (*softmax_mix)(const SoftmaxMixArgs<S>&, int64_t begin, int64_t end);
   double (*exp_blocks)(const S* x, int64_t cols, double scale, double max, S* p, double* sums);
 
   void (*adamw)(const retort_adamw_params&, S* p, const S* grad, S* m, S* v, int64_t n);

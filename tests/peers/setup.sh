@@ -18,4 +18,9 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import transformers, 
   CMAKE_ARGS=-DGGML_NATIVE=ON "$venv/bin/pip" install --quiet --disable-pip-version-check \
     llama-cpp-python==0.3.36
 fi
+# Only their loss functions are called (peer_losses.py), so what they depend on stays away.
+if [ ! -d "$venv/oracles/verl" ]; then
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$venv/oracles" \
+    liger-kernel==0.8.5 torchtune==0.6.1 verl==0.9.1
+fi
 echo "$venv/bin/python"

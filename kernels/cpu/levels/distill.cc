@@ -1,9 +1,9 @@
 // Rows of distillation: divergence between two softmaxes and its gradient.
 // Method: log-probabilities are differences to the maximum, so a row needs passes for the maxima,
-// the sums, for JSD its two means, and the gradient; exponentials are worked out again instead of
-// being stored (the teacher's row is not ours, and a row is in a cache by then). Sums run over
-// lanes within kSoftmaxBlock columns and in f64 above, as in softmax.cc. Columns without mass add
-// nothing, whatever their logarithm.
+// the sums, for JSD and total variation its means, and the gradient; exponentials are worked out
+// again instead of being stored (the teacher's row is not ours, and a row is in a cache by then).
+// Sums run over lanes within kSoftmaxBlock columns and in f64 above, as in softmax.cc. Columns
+// without mass add nothing, whatever their logarithm.
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/levels/levels.h"
 
@@ -53,7 +53,9 @@ static inline V WhereMass(V mass, V value) {
   for (int k = 11; k >= 1; k -= 2) sum = Fma(sum, y, F16::Set1(2.0f / static_cast<float>(k)));
   return sum * z * F16::Set1(static_cast<float>(1 << roots));
 }
-static int RootsFor(double beta) {
+static int RootsFor(const retort_kd_shape& shape) {
+  if (shape.divergence != RETORT_KERNELS_JSD) return 0;
+  const double beta = shape.jsd_beta;
   int roots = 0;
   for (double least = beta < 0.5 ? beta : 1 - beta; least < 0.5; least = sqrt(least)) ++roots;
   return roots;
@@ -72,7 +74,10 @@ struct KdRow {
   const S* teacher;
   double student_max, teacher_max;
   double student_total = 0, teacher_total = 0, cross = 0, plain_total = 0;
-  double student_mean = 0, teacher_mean = 0;  // JSD: of log(q / M), log(p / M)
+  double teacher_logits = 0;  // sum of e_teacher * teacher
+  // JSD: of log(q / M), log(p / M). Total variation: sum of |q - p|, sum of q sign(q - p).
+  double student_mean = 0, teacher_mean = 0;
+  double distance = 0, student_sign = 0;
 
   KdRow(const retort_kd_shape& s, const S* student_row, const S* teacher_row)
       : shape(s),
@@ -96,33 +101,33 @@ struct KdRow {
     l.e_teacher = Exp(l.teacher);
     return l;
   }
-  // Calls add(lanes, sums) over all columns: three sums in f32 within a block, f64 above.
-  template <class Add>
-  void Sums(double* a, double* b, double* c, Add add) const {
+  // Adds to N totals what add(lanes, sums) adds, over all columns: in f32 within a block, f64
+  // above.
+  template <int N, class Add>
+  void Sums(double* const (&totals)[N], Add add) const {
     for (int64_t first = 0; first < shape.cols; first += kSoftmaxBlock) {
       const int64_t rest = shape.cols - first, count = rest < kSoftmaxBlock ? rest : kSoftmaxBlock;
-      V sums[3] = {V::Zero(), V::Zero(), V::Zero()};
+      V sums[N];
+      for (V& sum : sums) sum = V::Zero();
       ForLanes(count, [&](int64_t i, auto n) { add(At(first + i, n), sums); });
-      *a += static_cast<double>(Sum(sums[0]));
-      *b += static_cast<double>(Sum(sums[1]));
-      *c += static_cast<double>(Sum(sums[2]));
+      for (int k = 0; k < N; ++k) *totals[k] += static_cast<double>(Sum(sums[k]));
     }
   }
 
   void Totals() {
     const bool forward = shape.divergence == RETORT_KERNELS_FORWARD_KL;
-    Sums(&student_total, &teacher_total, &cross, [&](const Lanes& l, V* sums) {
-      sums[0] = sums[0] + l.e_student;
-      sums[1] = sums[1] + l.e_teacher;
-      const V mass = forward ? l.e_teacher : l.e_student;
-      const V ratio = forward ? l.teacher - l.student : l.student - l.teacher;
-      sums[2] = sums[2] + WhereMass(mass, mass * ratio);
-    });
+    Sums<4>({&student_total, &teacher_total, &cross, &teacher_logits},
+            [&](const Lanes& l, V* sums) {
+              sums[0] = sums[0] + l.e_student;
+              sums[1] = sums[1] + l.e_teacher;
+              const V mass = forward ? l.e_teacher : l.e_student;
+              const V ratio = forward ? l.teacher - l.student : l.student - l.teacher;
+              sums[2] = sums[2] + WhereMass(mass, mass * ratio);
+              sums[3] = sums[3] + WhereMass(l.e_teacher, l.e_teacher * l.teacher);
+            });
   }
   void PlainTotal() {  // at temperature 1
-    double unused = 0;
-    Sums(&plain_total, &unused, &unused,
-         [](const Lanes& l, V* sums) { sums[0] = sums[0] + Exp(l.x); });
+    Sums<1>({&plain_total}, [](const Lanes& l, V* sums) { sums[0] = sums[0] + Exp(l.x); });
   }
 
   // log(q / M) and log(p / M) of a vector, from d = log p - log q by log(b + (1 - b) e^-|d|).
@@ -136,9 +141,8 @@ struct KdRow {
     *log_p = BlendLess(zero, d, zero - u, d - u);
   }
   void Means() {
-    double unused = 0;
-    const int roots = RootsFor(shape.jsd_beta);
-    Sums(&student_mean, &teacher_mean, &unused, [&](const Lanes& l, V* sums) {
+    const int roots = RootsFor(shape);
+    Sums<2>({&student_mean, &teacher_mean}, [&](const Lanes& l, V* sums) {
       V log_q, log_p;
       Mixture(l, roots, &log_q, &log_p);
       sums[0] = sums[0] + WhereMass(l.e_student, l.e_student * log_q);
@@ -148,14 +152,33 @@ struct KdRow {
     teacher_mean /= teacher_total;
   }
 
+  // sign(q - p), and the two masses.
+  V Sign(const Lanes& l, V* q, V* p) const {
+    const V zero = V::Zero();
+    *q = l.e_student * Splat<V>(1 / student_total);
+    *p = l.e_teacher * Splat<V>(1 / teacher_total);
+    return BlendLess(*p, *q, Splat<V>(1), BlendLess(*q, *p, Splat<V>(-1), zero));
+  }
+  void Distance() {
+    Sums<2>({&distance, &student_sign}, [&](const Lanes& l, V* sums) {
+      V q, p;
+      const V sign = Sign(l, &q, &p);
+      sums[0] = sums[0] + sign * (q - p);
+      sums[1] = sums[1] + sign * q;
+    });
+  }
+
   double Divergence() const {
     const double normalisers = log(student_total) - log(teacher_total);
     switch (shape.divergence) {
       case RETORT_KERNELS_FORWARD_KL: return cross / teacher_total + normalisers;
       case RETORT_KERNELS_REVERSE_KL: return cross / student_total - normalisers;
+      case RETORT_KERNELS_TOTAL_VARIATION: return distance / 2;
       default: return shape.jsd_beta * teacher_mean + (1 - shape.jsd_beta) * student_mean;
     }
   }
+
+  double TeacherEntropy() const { return log(teacher_total) - teacher_logits / teacher_total; }
 
   // T dd/dz of a vector.
   V Slope(const Lanes& l, int roots) const {
@@ -165,6 +188,11 @@ struct KdRow {
       case RETORT_KERNELS_REVERSE_KL: {
         const V rest = Splat<V>(cross / student_total);  // log(q / p) - d
         return WhereMass(l.e_student, q * (l.student - l.teacher - rest));
+      }
+      case RETORT_KERNELS_TOTAL_VARIATION: {
+        V mass, p;
+        const V sign = Sign(l, &mass, &p);
+        return Splat<V>(0.5) * q * (sign - Splat<V>(student_sign));
       }
       default: {
         V log_q, log_p;
@@ -176,7 +204,7 @@ struct KdRow {
   }
   // gradient may be the student's row.
   void Gradient(double kd, double ce, S* gradient) const {
-    const int roots = RootsFor(shape.jsd_beta);
+    const int roots = RootsFor(shape);
     const V kd_scale = Splat<V>(kd / shape.temperature);
     const V ce_scale = Splat<V>(ce == 0 ? 0 : ce / plain_total);
     ForLanes(shape.cols, [&](int64_t c, auto n) {
@@ -198,9 +226,13 @@ void Distill<V>::Rows(const KdArgs<S>& a, int64_t begin, int64_t end) {
     KdRow<V> row(shape, x, a.teacher + r * shape.teacher_stride);
     row.Totals();
     if (shape.divergence == RETORT_KERNELS_JSD) row.Means();
+    if (shape.divergence == RETORT_KERNELS_TOTAL_VARIATION) row.Distance();
     const bool plain = label >= 0 && (shape.ce_scale != 0 || a.nll != nullptr);
     if (plain) row.PlainTotal();
     if (a.divergence != nullptr) a.divergence[r] = static_cast<S>(row.Divergence());
+    if (a.teacher_entropy != nullptr) {
+      a.teacher_entropy[r] = static_cast<S>(row.TeacherEntropy());
+    }
     if (a.nll != nullptr) {
       const double nll =
           plain ? row.student_max + log(row.plain_total) - static_cast<double>(x[label]) : 0;
@@ -213,6 +245,23 @@ void Distill<V>::Rows(const KdArgs<S>& a, int64_t begin, int64_t end) {
     const double ce = plain ? weight * shape.ce_scale : 0;
     row.Gradient(weight * shape.kd_scale, ce, x);
     if (ce != 0) x[label] -= static_cast<S>(ce);
+  }
+}
+
+template <class V>
+void Distill<V>::SoftmaxMix(const SoftmaxMixArgs<S>& a, int64_t begin, int64_t end) {
+  const V rate = Splat<V>(1 / a.temperature);
+  for (int64_t r = begin; r < end; ++r) {
+    S* const x = a.x + r * a.stride;
+    const V lse_t = V::Set1(a.lse_t[r]), share_t = V::Set1(a.share_t[r]);
+    const bool plain = a.share != nullptr && a.share[r] != 0;
+    const V lse = V::Set1(plain ? a.lse[r] : S{0}), share = V::Set1(plain ? a.share[r] : S{0});
+    ForLanes(a.cols, [&](int64_t c, auto n) {
+      const V z = Logits<V>(x + c, n);
+      V y = share_t * Exp(z * rate - lse_t);
+      if (plain) y = Fma(share, Exp(z - lse), y);
+      StoreAt(x + c, y, n);
+    });
   }
 }
 

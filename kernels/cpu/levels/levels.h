@@ -65,6 +65,7 @@ template <class V>
 struct Distill {
   using S = ScalarOf<V>;
   static void Rows(const KdArgs<S>& args, int64_t begin, int64_t end);
+  static void SoftmaxMix(const SoftmaxMixArgs<S>& args, int64_t begin, int64_t end);
 };
 
 template <class V>

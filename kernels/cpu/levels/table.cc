@@ -32,6 +32,7 @@ static constexpr Table<ScalarOf<V>> MakeTable() {
       .row_logp_backward = Softmax<V>::LogPBackward,
       .cross_entropy = Softmax<V>::CrossEntropy,
       .kd_rows = Distill<V>::Rows,
+      .softmax_mix = Distill<V>::SoftmaxMix,
       .exp_blocks = Softmax<V>::ExpBlocks,
       .adamw = Optimizer<V>::AdamW,
       .sum_squares_block = Optimizer<V>::SumSquaresBlock,

@@ -30,6 +30,19 @@ TEST(NumericBuiltins, SftIsNoSequenceLoss) {
   }
 }
 
+TEST(NumericBuiltins, KdKeepsTheRulesOfTokenLosses) {
+  for (const char* config :
+       {"{}", R"({"alpha": 0.3, "temperature": 1, "t_squared": false})",
+        R"({"divergence": "reverse_kl", "temperature": 1.5, "alpha": 0.5})",
+        R"({"divergence": "jsd", "jsd_beta": 0.2, "teacher_tail": "renormalize"})",
+        R"({"divergence": "total_variation", "temperature": 1})",
+        R"({"teacher_tail": "drop", "teacher_entropy": true})",
+        R"({"divergence": "jsd", "teacher_tail": "drop", "alpha": 0.5})"}) {
+    SCOPED_TRACE(config);
+    ExpectPasses(TokenLossRules(), BuiltinSubject("loss", "kd", config));
+  }
+}
+
 TEST(NumericBuiltins, GrpoKeepsTheRulesOfSequenceLosses) {
   for (const char* config :
        {"{}", R"({"loss_type": "grpo", "beta": 0.04, "entropy_coef": 0.01})",
