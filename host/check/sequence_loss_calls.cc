@@ -158,11 +158,13 @@ Finding SideInputs(const Subject& subject) {
   return OnSequenceLoss(
       subject, [&](const SequenceLoss& loss, const retort_loss_spec& spec) -> Finding {
         Rng rng = subject.Random("sequence_loss.side_inputs");
-        for (uint64_t bit = 1; bit <= RETORT_SEQUENCE_TARGET; bit <<= 1) {
+        for (uint64_t bit = 1; bit <= RETORT_SEQUENCE_VALUE_AFTER; bit <<= 1) {
           if ((AllInputs(spec) & bit) == 0) continue;
+          // Values of either kind come in one place.
+          const uint64_t side = bit == RETORT_SEQUENCE_VALUE_AFTER ? RETORT_SEQUENCE_VALUE : bit;
           SequenceBatch batch(spec, kLengths, AllInputs(spec), Elem::kF32, &rng);
-          batch.Side(bit).reset();
-          const std::string name = SequenceInputName(bit);
+          batch.Side(side).reset();
+          const std::string name = SequenceInputName(side);
           if ((spec.needs & bit) != 0) {
             RETORT_FIND(const retort_status status, loss.RunBroken(&batch));
             if (status == RETORT_FAILED_PRECONDITION) continue;
