@@ -44,7 +44,7 @@ golden: setup ## remakes fixtures and goldens with transformers (installs it int
 	  $$python tests/peers/make_sampler_goldens.py && $$python tests/peers/make_policy_goldens.py && \
 	  $$python tests/peers/make_kd_goldens.py && $$python tests/peers/make_preference_goldens.py && \
 	  $$python tests/peers/make_peft_goldens.py && \
-	  $$python tests/peers/make_custom_op_goldens.py && \
+	  $$python tests/peers/make_custom_op_goldens.py && $$python tests/peers/make_stored_goldens.py && \
 	  $$python tests/peers/make_tokenizer_goldens.py tests/golden/tokenizers && \
 	  $$python tests/peers/make_packing_goldens.py tests/golden/packing.jsonl
 	@git status --short tests

@@ -57,10 +57,7 @@ class StoredModel {
 
   // [rows, V] of one sequence.
   std::vector<float> Logits(const std::vector<int32_t>& ids) {
-    if (!inference_) {
-      engine::SetThreads(kThreads);
-      inference_ = std::make_unique<engine::Inference>(graph_, store_.views(), kThreads);
-    }
+    inference();
     std::vector<int32_t> positions(ids.size());
     std::iota(positions.begin(), positions.end(), 0);
     const int32_t bounds[] = {0, static_cast<int32_t>(ids.size())};
@@ -72,6 +69,13 @@ class StoredModel {
     return logits;
   }
 
+  engine::Inference& inference() {
+    if (!inference_) {
+      engine::SetThreads(kThreads);
+      inference_ = std::make_unique<engine::Inference>(graph_, store_.views(), kThreads);
+    }
+    return *inference_;
+  }
   const model::ParamStore& store() const { return store_; }
 
  private:
@@ -96,12 +100,15 @@ inline double RelativeError(const std::vector<float>& logits, const std::vector<
   return std::sqrt(error / spread);
 }
 
-// How far rounding x to int8 may move the logits of a model of n linear nodes. Per 32 numbers the
+// How far rounding x to int8 may move the logits of a model of n linear nodes (experts: two, one
+// after the other). Per 32 numbers the
 // step is max/127, the error step/sqrt(12) on average, and max at most sqrt(32) of their root mean
 // square: .0129 of it. Errors of one node after the other add in squares.
 inline double Int8Bound(const graph::Graph& graph) {
   double linears = 1;  // the head
-  for (const graph::Node& node : graph.nodes) linears += node.op == graph::Op::kLinear ? 1 : 0;
+  for (const graph::Node& node : graph.nodes) {
+    linears += node.op == graph::Op::kLinear ? 1 : node.op == graph::Op::kMoe ? 2 : 0;
+  }
   return std::sqrt(32.0 / 12.0) / 127 * std::sqrt(linears);
 }
 
