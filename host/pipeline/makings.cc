@@ -73,19 +73,12 @@ Result<StageMakings> MakingsReader::Of(const StageConfig& stage) {
     }
     inputs.emplace_back("stage:" + name, manifest->ArtifactHash());
   }
-  RETORT_RETURN_IF_ERROR(AddData(stage.generate.data, &inputs));
-  RETORT_RETURN_IF_ERROR(AddData(stage.filter.data, &inputs));
-  RETORT_RETURN_IF_ERROR(AddData(stage.sft.data, &inputs));
-  for (const EvalTask& task : stage.eval.tasks) {
-    RETORT_RETURN_IF_ERROR(AddData(task.data, &inputs));
+  for (const std::vector<DataRef>* refs : stage.DataLists()) {
+    RETORT_RETURN_IF_ERROR(AddData(*refs, &inputs));
   }
   RETORT_RETURN_IF_ERROR(AddFiles("file", stage.plugin_files, &inputs));
-  if (stage.kind == StageKind::kGenerate && !stage.generate.generator) {
-    RETORT_RETURN_IF_ERROR(AddModel(stage.generate.model, &inputs));
-  }
-  if (stage.kind == StageKind::kSft) RETORT_RETURN_IF_ERROR(AddModel(stage.sft.model, &inputs));
+  for (const ModelRef* ref : stage.Models()) RETORT_RETURN_IF_ERROR(AddModel(*ref, &inputs));
   if (stage.filter.tokenizer) RETORT_RETURN_IF_ERROR(AddModel(*stage.filter.tokenizer, &inputs));
-  for (const ModelRef& ref : stage.eval.models) RETORT_RETURN_IF_ERROR(AddModel(ref, &inputs));
   for (const auto& [kind, id] : stage.plugins) {
     RETORT_RETURN_IF_ERROR(AddPlugin(kind, id, &makings.plugins));
   }

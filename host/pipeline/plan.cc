@@ -107,12 +107,12 @@ class Planner {
     for (const EvalTask& task : stage.eval.tasks) {
       RETORT_RETURN_IF_ERROR(CheckChain(task.rewards, false));
     }
-    if (stage.kind != StageKind::kSft) return OkStatus();
-    for (const LossEntry& loss : stage.sft.losses) {
+    const TrainingConfig* train = stage.training();
+    if (train == nullptr) return OkStatus();
+    for (const LossEntry& loss : train->losses) {
       RETORT_RETURN_IF_ERROR(CheckPlugin(stage, "loss", "loss", loss.plugin, loss.config));
     }
-    return CheckPlugin(stage, "optimizer", "optimizer", stage.sft.optimizer,
-                       stage.sft.optimizer_config);
+    return CheckPlugin(stage, "optimizer", "optimizer", train->optimizer, train->optimizer_config);
   }
 
   Result<PlannedModel> LookAt(const ModelRef& ref, const StageConfig& stage) {
@@ -152,25 +152,20 @@ class Planner {
   // That the adapter to be trained fits the model; of a stage's model that is seen once it is
   // there.
   Status CheckTrained(const StageConfig& stage) {
-    const ModelRef& ref = stage.sft.model;
+    const TrainingConfig& train = *stage.training();
+    const ModelRef& ref = train.model;
     if (!ref.stage.empty()) return OkStatus();
     RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened, Open(ref));
-    if (!stage.sft.lora) return AsUsage(CheckTrainedWhole(*opened), Place(stage, "model"));
-    return AsUsage(TrainedAdapter(session_, *opened, *stage.sft.lora).status(),
-                   Place(stage, "lora"));
+    if (!train.lora) return AsUsage(CheckTrainedWhole(*opened), Place(stage, "model"));
+    return AsUsage(TrainedAdapter(session_, *opened, *train.lora).status(), Place(stage, "lora"));
   }
 
   Status AddModels(const StageConfig& stage, PlannedStage* planned) {
-    std::vector<ModelRef> refs = stage.eval.models;
-    if (stage.kind == StageKind::kGenerate && !stage.generate.generator) {
-      refs.push_back(stage.generate.model);
-    }
-    if (stage.kind == StageKind::kSft) refs.push_back(stage.sft.model);
-    for (const ModelRef& ref : refs) {
-      RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(ref, stage));
+    for (const ModelRef* ref : stage.Models()) {
+      RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(*ref, stage));
       planned->models.push_back(std::move(model));
     }
-    if (stage.kind == StageKind::kSft) RETORT_RETURN_IF_ERROR(CheckTrained(stage));
+    if (stage.training() != nullptr) RETORT_RETURN_IF_ERROR(CheckTrained(stage));
     if (!stage.filter.tokenizer || !stage.filter.tokenizer->stage.empty()) return OkStatus();
     return LookAt(*stage.filter.tokenizer, stage).status();
   }
@@ -226,7 +221,7 @@ class Planner {
 
   // The model that a chain of stages starts from.
   const ModelRef& RootOf(const ModelRef& ref) const {
-    return ref.stage.empty() ? ref : RootOf(plan_.Find(ref.stage)->stage->sft.model);
+    return ref.stage.empty() ? ref : RootOf(plan_.Find(ref.stage)->stage->training()->model);
   }
 
   // Bytes at the peak of the stage's work with one of its models.

@@ -132,24 +132,17 @@ std::string ConfigBuilder::Canonical(const Node& node, const StageConfig& stage)
 
 std::map<std::string, std::string> ConfigBuilder::NamedStorage(const StageConfig& stage) {
   std::map<std::string, std::string> storage;
-  for (const ModelRef* ref : {&stage.generate.model, &stage.sft.model}) {
-    if (!ref->text.empty()) storage[ref->text] = ref->model.storage;
-  }
-  for (const ModelRef& ref : stage.eval.models) storage[ref.text] = ref.model.storage;
+  for (const ModelRef* ref : stage.Models()) storage[ref->text] = ref->model.storage;
   return storage;
 }
 
 std::set<std::string> ConfigBuilder::NamedData(const StageConfig& stage) const {
   std::set<std::string> names;
-  const auto add = [&](const std::vector<DataRef>& refs) {
-    for (const DataRef& ref : refs) {
+  for (const std::vector<DataRef>* refs : stage.DataLists()) {
+    for (const DataRef& ref : *refs) {
       if (config_.data.count(ref.text) != 0) names.insert(ref.text);
     }
-  };
-  add(stage.generate.data);
-  add(stage.filter.data);
-  add(stage.sft.data);
-  for (const EvalTask& task : stage.eval.tasks) add(task.data);
+  }
   return names;
 }
 
@@ -161,6 +154,24 @@ std::string_view StageKindName(StageKind kind) {
     case StageKind::kEval: return "eval";
   }
   return "";
+}
+
+const TrainingConfig* StageConfig::training() const {
+  return kind == StageKind::kSft ? &sft : nullptr;
+}
+
+std::vector<const ModelRef*> StageConfig::Models() const {
+  std::vector<const ModelRef*> models;
+  if (const TrainingConfig* train = training()) models.push_back(&train->model);
+  if (kind == StageKind::kGenerate && !generate.generator) models.push_back(&generate.model);
+  for (const ModelRef& model : eval.models) models.push_back(&model);
+  return models;
+}
+
+std::vector<const std::vector<DataRef>*> StageConfig::DataLists() const {
+  std::vector<const std::vector<DataRef>*> lists = {&generate.data, &filter.data, &sft.data};
+  for (const EvalTask& task : eval.tasks) lists.push_back(&task.data);
+  return lists;
 }
 
 const StageConfig* PipelineConfig::FindStage(std::string_view stage_name) const {

@@ -184,7 +184,10 @@ struct StageConfig {
   SftStage sft;
   EvalStage eval;
   // Of a stage that trains, else NULL.
-  const TrainingConfig* training() const { return kind == StageKind::kSft ? &sft : nullptr; }
+  const TrainingConfig* training() const;
+  // Every model whose weights it reads, what it trains first; every list of data.
+  std::vector<const ModelRef*> Models() const;
+  std::vector<const std::vector<DataRef>*> DataLists() const;
 };
 
 struct PipelineConfig {

@@ -56,12 +56,12 @@ bool References::CheckStage(const Node& node, const std::string& path, bool want
     Fail(node, path, rule);
     return false;
   }
-  const bool gives_model = found->kind == StageKind::kSft;
+  const bool gives_model = found->training() != nullptr;
   const bool gives_data = found->kind == StageKind::kGenerate || found->kind == StageKind::kFilter;
   if (wants_model ? !gives_model : !gives_data) {
     Fail(node, path,
          "'@" + name + "' is of kind " + std::string(StageKindName(found->kind)) +
-             (wants_model ? ", which gives no model (an sft stage does)"
+             (wants_model ? ", which gives no model (a stage that trains does)"
                           : ", which gives no samples (generate and filter stages do)"));
     return false;
   }
@@ -83,7 +83,7 @@ ModelRef References::Model(const Node& node, const std::string& path, StageConfi
   if (!LooksLikePath(node.text)) {
     std::vector<std::string> known = KeysOf(config_.models);
     for (const StageConfig& earlier : config_.stages) {
-      if (earlier.kind == StageKind::kSft) known.push_back("@" + earlier.name);
+      if (earlier.training() != nullptr) known.push_back("@" + earlier.name);
     }
     Fail(node, path,
          "'" + node.text + "' is no name in models" + DidYouMean(node.text, known) +

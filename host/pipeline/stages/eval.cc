@@ -99,6 +99,7 @@ class TaskScorer {
     const std::string path = io::Join(run_.dir, pair_.file);
     const SampleJob job = {.model = pair_.model,
                            .weights = pair_.weights,
+                           .adapter = pair_.model->opened->adapter_index(),
                            .records = pair_.records,
                            .samples = task.samples,
                            .decoding = &task.decoding,
@@ -106,9 +107,8 @@ class TaskScorer {
                            .prefix = task.prefix,
                            .sampling = &task.sampling,
                            .seed = Derive(run_.key(), task.name).lo,
-                           .path = path,
                            .unit = "samples (" + pair_.model->label + ")"};
-    RETORT_RETURN_IF_ERROR(WriteSamples(run_, job));
+    RETORT_RETURN_IF_ERROR(WriteSamples(run_, job, path));
     RETORT_ASSIGN_OR_RETURN(samples_, data::ReadSamples(path));
     run_.numbers.Add("samples", static_cast<double>(samples_.size()));
     return Score();

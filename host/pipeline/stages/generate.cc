@@ -22,15 +22,15 @@ static Status WriteByModel(StageRun& run, std::span<const data::Record> records,
   run.NoteWeights(model.label, *weights);
   const SampleJob job = {.model = &model,
                          .weights = weights.get(),
+                         .adapter = model.opened->adapter_index(),
                          .records = records,
                          .samples = config.samples,
                          .decoding = &config.decoding,
                          .chat = &config.chat,
                          .prefix = config.prefix,
                          .sampling = &config.sampling,
-                         .seed = run.key().lo,
-                         .path = path};
-  return WriteSamples(run, job);
+                         .seed = run.key().lo};
+  return WriteSamples(run, job, path);
 }
 
 Result<StageOutput> RunGenerate(StageRun& run) {
