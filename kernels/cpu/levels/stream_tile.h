@@ -1,8 +1,8 @@
 // y = x . w^T for several rows of x while w, row-major, streams from memory once.
-// Method: a tile of kStreamW rows of w meets all rows of x, up to kStreamX in a pass, whose sums lie
-// in registers; passes also fetch the next tile, into L2, so that memory and arithmetic overlap (a
-// fetch into L1 waits for the few slots that L1's own misses need). Depth is cut so that tile and
-// pass stay in cache. One order of sums, 16 lanes over the columns and Sum's tree, as in
+// Method: a tile of kStreamW rows of w meets all rows of x, up to kStreamX in a pass, whose sums
+// lie in registers; passes also fetch the next tile, into L2, so that memory and arithmetic overlap
+// (a fetch into L1 waits for the few slots that L1's own misses need). Depth is cut so that tile
+// and pass stay in cache. One order of sums, 16 lanes over the columns and Sum's tree, as in
 // dot_tile.h: a value depends neither on its tile nor on its pass nor on the cut.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
