@@ -103,8 +103,9 @@ void Append(const KvArgs& a, int n_threads) noexcept {
   int64_t rows = 0;
   for (int64_t s = 0; s < a.n_sequences; ++s) rows += a.sequences[s].n_rows;
   auto* const kernel = Active().kv_append;
-  Split(rows, 1, 2 * rows * a.cache.n_kv_heads * a.cache.head_dim, n_threads,
-        [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+  // Each element of a key goes to a cache line of its own.
+  const int64_t touched = (1 + 16) * rows * a.cache.n_kv_heads * a.cache.head_dim;
+  Split(rows, 1, touched, n_threads, [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
 }
 
 float Element(int kv_type, const unsigned char* head, int64_t index, float scale) {
