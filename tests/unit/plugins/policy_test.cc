@@ -206,7 +206,7 @@ TEST(PolicyLosses, BadConfigs) {
   EXPECT_THAT(ConfigError("loss", "grpo", R"({"loss_type": "cispo", "cispo_min": 6})"),
               testing::HasSubstr("/cispo_min"));
   EXPECT_THAT(ConfigError("loss", "rloo", R"({"rollout_is_min": 4})"),
-              testing::HasSubstr("/rollout_is_min"));
+              testing::HasSubstr("/rollout_is_max"));
   EXPECT_THAT(ConfigError("loss", "ppo", R"({"cliprange": 2})"), testing::HasSubstr("/cliprange"));
 }
 

@@ -68,7 +68,7 @@ inline void ReadPolicyKeys(const Config& config, PolicyOptions* options) {
                       .max = config.Double("rollout_is_max")};
   options->entropy_coef = config.Double("entropy_coef");
   if (options->rollout.min <= options->rollout.max) return;
-  throw Failure(RETORT_INVALID_ARGUMENT, "/rollout_is_min: must not be above rollout_is_max");
+  throw Failure(RETORT_INVALID_ARGUMENT, "/rollout_is_max: must not be below rollout_is_min");
 }
 
 class PolicyLoss {
