@@ -71,7 +71,7 @@ Status CheckOptions(size_t examples, const LoaderOptions& o) {
 Loader::Loader(std::span<const SftExample> examples, const LoaderOptions& options)
     : examples_(examples), options_(options) {
   if (options_.micro_tokens == 0) {
-    options_.micro_tokens = std::max<int64_t>(options_.max_length, 2048);
+    options_.micro_tokens = std::max(options_.max_length, kLeastMicroTokens);
   }
 }
 

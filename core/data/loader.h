@@ -21,6 +21,8 @@ struct PackedBatch {
   std::vector<float> weight;    // per label
 };
 
+inline constexpr int64_t kLeastMicroTokens = 2048;
+
 struct LoaderOptions {
   uint64_t seed = 0;  // with `stage` (a number that names it) the key of all randomness
   uint64_t stage = 0;
@@ -32,7 +34,7 @@ struct LoaderOptions {
   // `per_device` > 0, sequences: `accumulation` micro-batches of `per_device` rows.
   int64_t batch_tokens = 16384;
   int64_t per_device = 0, accumulation = 1;
-  int64_t micro_tokens = 0;  // tokens of a micro-batch; 0: max_length, at least 2048
+  int64_t micro_tokens = 0;  // tokens of a micro-batch; 0: max_length, at least kLeastMicroTokens
   // A mixture: examples [ends[i-1], ends[i]) are source i, seen weights[i] times an epoch (a
   // fraction: a random part, drawn anew each epoch). Empty: each example once.
   std::vector<int64_t> source_ends = {};

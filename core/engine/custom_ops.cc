@@ -50,13 +50,9 @@ CustomOps::CustomOps(const graph::Graph& graph, const Plan& plan,
   }
 }
 
-void* CustomOps::Address(const Frame& frame, BufferId id) const {
-  return frame.arena + ElementOffset(plan_, id, frame.padded_rows) * DTypeSize(dtype());
-}
-
 void CustomOps::SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id) {
   const int64_t width = plan_.buffers[static_cast<size_t>(id)].width;
-  role.Use(k).Set(Address(frame, id), dtype(), frame.rows, std::array{width});
+  role.Use(k).Set(frame.memory.At(id), dtype(), frame.rows, std::array{width});
 }
 
 void CustomOps::SetInputs(size_t node, const NodePlan& plan, const Frame& frame,
@@ -88,7 +84,7 @@ void CustomOps::SetOutputs(const CustomPlan& custom, const Frame& frame, uint64_
 void CustomOps::SetSaved(const CustomPlan& custom, const Frame& frame) {
   for (size_t k = 0; k < custom.saved.size(); ++k) {
     const graph::OpTensorSpec& spec = custom.spec.saved[k];
-    void* data = Address(frame, custom.saved[k]);
+    void* data = frame.memory.At(custom.saved[k]);
     if (spec.per_row) {
       saved_.Use(k).Set(data, spec.dtype, frame.rows, spec.shape);
     } else {
@@ -193,7 +189,7 @@ void CustomOps::SetGradients(size_t node, const NodePlan& plan, const Frame& fra
       continue;
     }
     adds_[k] = grads.MustAccumulate(param);
-    void* data = adds_[k] ? Address(frame, in.scratch) : grads.view(param).data;
+    void* data = adds_[k] ? frame.memory.At(in.scratch) : grads.view(param).data;
     d_in_.Use(k).Set(data, dtype(), graph_.params[static_cast<size_t>(param)].shape);
   }
 }
@@ -207,12 +203,12 @@ void CustomOps::Deliver(size_t node, const NodePlan& plan, const Frame& frame, G
   for (size_t k = 0; k < NodeAt(node).in.size(); ++k) {
     const InputPlan& in = plan.in[k];
     if (in.delivery == Delivery::kAddScratch) {
-      add(Address(frame, in.grad), Address(frame, in.scratch), frame.rows,
+      add(frame.memory.At(in.grad), frame.memory.At(in.scratch), frame.rows,
           plan_.buffers[static_cast<size_t>(in.grad)].width);
     } else if (in.delivery == Delivery::kWeight && d_in_.pointers[k] != nullptr && adds_[k]) {
       const int32_t param = graph_.values[static_cast<size_t>(NodeAt(node).in[k])].param;
       const TensorView& grad = grads.view(param);
-      add(grad.data, Address(frame, in.scratch), 1, grad.numel());
+      add(grad.data, frame.memory.At(in.scratch), 1, grad.numel());
     }
   }
 }

@@ -12,6 +12,7 @@
 #include "core/base/tensor.h"
 #include "core/engine/gradients.h"
 #include "core/engine/inference.h"
+#include "core/engine/pass_memory.h"
 #include "core/engine/plan.h"
 #include "core/graph/graph.h"
 
@@ -25,8 +26,8 @@ class CustomOps {
 
   // Where the pass stands.
   struct Frame {
-    unsigned char* arena = nullptr;
-    int64_t rows = 0, padded_rows = 0;
+    const PassMemory& memory;
+    int64_t rows = 0;
     const RowBatch& batch;
   };
   // With a store, ops that are not row by row go on from its states.
@@ -52,7 +53,6 @@ class CustomOps {
     return plan_.customs[static_cast<size_t>(plan.custom)];
   }
   DType dtype() const { return dtype_; }
-  void* Address(const Frame& frame, BufferId id) const;
   void SetRows(const Frame& frame, Tensors& role, size_t k, BufferId id);
   void SetInputs(size_t node, const NodePlan& plan, const Frame& frame, uint64_t readable);
   void SetOutputs(const CustomPlan& custom, const Frame& frame, uint64_t readable);

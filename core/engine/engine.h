@@ -161,6 +161,7 @@ struct Optimizer {
   retort_instance* instance = nullptr;
 };
 class Model;
+inline constexpr int32_t kRecomputeAuto = -1;
 struct TrainerOptions {
   std::vector<TokenLoss> losses;  // this or the next has at least one
   std::vector<SequenceLoss> sequence_losses;
@@ -176,11 +177,13 @@ struct TrainerOptions {
   double max_grad_norm = 1.0;         // 0: no clipping
   int64_t head_rows = 0;              // rows of a head chunk; 0: chosen from shape
   // What backward computes again instead of finding it kept. 0: nothing, 1: norms' outputs and
-  // (gated) activations, 2: all inside a block; -1: the least that fits memory_limit. Gradients
-  // are the same bits at every level.
+  // (gated) activations, 2: all inside a block; kRecomputeAuto: the least that fits memory_limit.
+  // Gradients are the same bits at every level.
   int32_t recompute = 0;
-  int64_t memory_limit = 0;         // bytes, of the whole process; 0: what the system allows
-  int64_t micro_batch_tokens = 0;   // the most that come at once, for level -1; 0: 2048
+  int64_t memory_limit = 0;  // bytes, of the whole process; 0: what the system allows
+  // For kRecomputeAuto: the most tokens that come at once (0: 2048), those of the longest document
+  // (0: as many), and the micro-batches of a step.
+  int64_t micro_batch_tokens = 0, longest = 0, micro_batches = 1;
   int32_t adapter = -1;             // trained alone, the base frozen; -1: the base is trained
   uint64_t key_hi = 0, key_lo = 0;  // (seed, stage)
 };
@@ -216,7 +219,8 @@ class Trainer {
   virtual Status LoadScalars(std::string_view bytes) = 0;
   // The recompute level in use.
   virtual int32_t recompute() const = 0;
-  // Gradients of the last window in checkpoint-free param order; kept for tests and tools.
+  // Gradients of the last step, until the next one or an evaluation, in checkpoint-free param
+  // order; for tests and tools.
   virtual std::vector<StateTensor> Gradients() = 0;
 };
 

@@ -3,32 +3,15 @@
 
 #include <cstring>
 
-#include "core/engine/plan.h"
-#include "core/graph/merge.h"
-
 namespace retort::engine {
-namespace {
-
-constexpr int64_t kAlignment = 64;
-
-int64_t Padded(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-}  // namespace
-
-Gradients::Gradients(const graph::Graph& graph, DType dtype, int32_t adapter) {
-  int64_t total = 0;
-  for (const graph::Param& param : graph.params) {
-    wanted_.push_back(IsTrained(param, adapter));
-    if (wanted_.back()) total += Padded(param.numel() * DTypeSize(dtype));
-  }
-  arena_.Reserve(total);
-  int64_t offset = 0;
-  views_.resize(graph.params.size());
-  for (int32_t index : graph::ParamOrder(graph)) {
-    const auto p = static_cast<size_t>(index);
-    unsigned char* data = wanted_[p] ? arena_.data() + offset : nullptr;
-    views_[p] = TensorView::Contiguous(data, dtype, graph.params[p].shape);
-    if (wanted_[p]) offset += Padded(views_[p].bytes());
+Gradients::Gradients(const graph::Graph& graph, DType dtype, int32_t adapter)
+    : space_(PlaceGradients(graph, dtype, adapter)) {
+  arena_.Reserve(space_.elements * DTypeSize(dtype));
+  for (size_t p = 0; p < graph.params.size(); ++p) {
+    const int64_t offset = space_.offset[p];
+    unsigned char* data = offset >= 0 ? arena_.data() + offset * DTypeSize(dtype) : nullptr;
+    views_.push_back(TensorView::Contiguous(data, dtype, graph.params[p].shape));
+    wanted_.push_back(offset >= 0);
   }
   touched_.resize(views_.size());
 }

@@ -8,6 +8,7 @@
 
 #include "core/base/tensor.h"
 #include "core/engine/arena.h"
+#include "core/engine/layout.h"
 #include "core/graph/graph.h"
 
 namespace retort::engine {
@@ -30,9 +31,12 @@ class Gradients {
   // Ends the window: params without a contribution get zero.
   void Finish();
 
-  int64_t bytes() const { return arena_.bytes(); }
+  // The block and where each param's part is; a pass may work in it before it adds anything.
+  unsigned char* data() const { return arena_.data(); }
+  const GradientSpace& space() const { return space_; }
 
  private:
+  GradientSpace space_;
   Arena arena_;
   std::vector<TensorView> views_;
   std::vector<bool> wanted_, touched_;

@@ -63,13 +63,15 @@ void LossChain::BeginWindow(std::span<const MicroBatch> window) {
 }
 
 Status LossChain::Run(const MicroBatch& batch, const TensorView& hidden, const TensorView* d_hidden,
-                      Gradients* grads, const PluginCallSettings& settings) {
+                      Gradients* grads, const PluginCallSettings& settings,
+                      std::span<unsigned char> scratch) {
   if (RunsTokens(batch)) {
     RETORT_RETURN_IF_ERROR(tokens_->Run({.batch = batch,
                                          .hidden_TD = hidden,
                                          .n_labels = n_labels_,
                                          .d_hidden_TD = d_hidden,
-                                         .grads = grads},
+                                         .grads = grads,
+                                         .scratch = scratch},
                                         settings));
   } else if (d_hidden != nullptr) {
     std::memset(d_hidden->data, 0, static_cast<size_t>(d_hidden->bytes()));
@@ -77,6 +79,10 @@ Status LossChain::Run(const MicroBatch& batch, const TensorView& hidden, const T
   if (!RunsSequences(batch)) return OkStatus();
   return sequences_->Run(
       {.batch = batch, .hidden_TD = hidden, .d_hidden_TD = d_hidden, .grads = grads}, settings);
+}
+
+int64_t LossChain::ScratchBytes(const MicroBatch& batch) const {
+  return RunsTokens(batch) ? tokens_->ScratchBytes(engine::CountLabels(batch), batch.teacher.k) : 0;
 }
 
 double LossChain::loss() const {

@@ -25,7 +25,10 @@ class LossChain {
   int64_t CountLabels(const MicroBatch& batch) const;
   // `d_hidden` is overwritten; NULL: values only, without `grads`.
   Status Run(const MicroBatch& batch, const TensorView& hidden_TD, const TensorView* d_hidden_TD,
-             Gradients* grads, const PluginCallSettings& settings);
+             Gradients* grads, const PluginCallSettings& settings,
+             std::span<unsigned char> scratch = {});
+  // What Run works in for the batch: in `scratch` if that is large enough, else in its own memory.
+  int64_t ScratchBytes(const MicroBatch& batch) const;
   // Of the window so far, by entry weights.
   double loss() const;
   // Of each loss and its aux. Names live as long as the object.

@@ -6,6 +6,7 @@
 #include "core/base/features.h"
 #include "core/base/system_memory.h"
 #include "core/engine/head.h"
+#include "core/engine/layout.h"
 #include "core/engine/plan.h"
 #include "core/graph/merge.h"
 #include "core/model/packed.h"
@@ -18,9 +19,11 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kFloat = 4;
-// Measured: the program, its libraries with LibTorch's, plugins and a tokenizer, before any weight
-// is there; and what BLAS keeps for each thread once large products have run.
-constexpr int64_t kProcessBytes = int64_t{120} << 20;
+// Measured on x86-64: the program, its libraries, plugins and a tokenizer, before any weight is
+// there; what LibTorch adds, which training opens and decoding doesn't; and what BLAS keeps for
+// each thread once large products have run.
+constexpr int64_t kProcessBytes = int64_t{30} << 20;
+constexpr int64_t kLibTorchBytes = int64_t{90} << 20;
 constexpr int64_t kBlasBytesPerThread = int64_t{8} << 20;
 
 int64_t Padded(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
@@ -29,10 +32,14 @@ std::vector<graph::MergeGroup> Groups(const graph::Graph& graph) {
   return IsDisabled("merge") ? std::vector<graph::MergeGroup>() : graph::MergeGroups(graph);
 }
 
-int64_t ArenaBytes(const graph::Graph& graph, PlanOptions options, int64_t rows) {
+Plan PlanFor(const graph::Graph& graph, PlanOptions options) {
   const std::vector<graph::MergeGroup> groups = Groups(graph);
   options.groups = groups;
-  return ArenaElements(MakePlan(graph, options), PaddedRows(rows)) * kFloat;
+  return MakePlan(graph, options);
+}
+
+int64_t ArenaBytes(const graph::Graph& graph, const PlanOptions& options, int64_t rows) {
+  return ArenaElements(PlanFor(graph, options), PaddedRows(rows)) * kFloat;
 }
 
 // Logits of a chunk, their gradient where it can't take their place, and one loss's copy; hidden
@@ -63,17 +70,6 @@ int KvType(DType dtype) {
   return dtype == DType::kI8 ? RETORT_KERNELS_KV_INT8 : RETORT_KERNELS_KV_F32;
 }
 
-// Keys and values of one block of positions, of all layers.
-int64_t CacheBlockBytes(const graph::Graph& graph, DType dtype) {
-  int64_t bytes = 0;
-  for (const graph::Node& node : graph.nodes) {
-    if (node.op != graph::Op::kAttention) continue;
-    bytes += 2 * node.attention.n_kv_heads *
-             retort_kv_head_bytes(KvType(dtype), node.attention.head_dim);
-  }
-  return bytes;
-}
-
 int64_t TrainedBytes(const graph::Graph& graph, int32_t adapter, int64_t bytes_per_element) {
   int64_t bytes = 0;
   for (const graph::Param& param : graph.params) {
@@ -100,15 +96,21 @@ MemoryEstimate EstimateTraining(const graph::Graph& graph, const TrainMemory& wo
   estimate.weights = WeightBytes(graph, work.dtypes);
   estimate.gradients = TrainedBytes(graph, work.adapter, kFloat);
   estimate.optimizer = TrainedBytes(graph, work.adapter, work.state_bytes_per_element);
-  estimate.activations = ArenaBytes(graph,
-                                    {.mode = Mode::kTraining,
-                                     .adapter = work.adapter,
-                                     .recompute = std::clamp(work.recompute, 0, kRecomputeMost)},
-                                    work.tokens) +
-                         AttentionScratch(graph, longest, work.n_threads) +
-                         kBlasBytesPerThread * work.n_threads;
   estimate.head = HeadBytes(graph, labels, work.head_rows, work.n_losses);
-  estimate.process = kProcessBytes;
+  const Plan plan = PlanFor(graph, {.mode = Mode::kTraining,
+                                    .adapter = work.adapter,
+                                    .recompute = std::clamp(work.recompute, 0, kRecomputeMost)});
+  if (work.micro_batches == 1 && !IsDisabled("arena")) {
+    const GradientSpace space = PlaceGradients(graph, DType::kF32, work.adapter);
+    estimate.activations =
+        LayOut(graph, plan, space, PaddedRows(work.tokens), estimate.head / kFloat).own * kFloat;
+    estimate.head = 0;
+  } else {
+    estimate.activations = ArenaElements(plan, PaddedRows(work.tokens)) * kFloat;
+  }
+  estimate.activations +=
+      AttentionScratch(graph, longest, work.n_threads) + kBlasBytesPerThread * work.n_threads;
+  estimate.process = kProcessBytes + kLibTorchBytes;
   if (work.teacher != nullptr) {
     const graph::Graph& teacher = *work.teacher;
     const int64_t chunk = HeadChunkRows(labels, graph.vocab(), DType::kF32, work.head_rows);
@@ -119,15 +121,22 @@ MemoryEstimate EstimateTraining(const graph::Graph& graph, const TrainMemory& wo
   return estimate;
 }
 
+int64_t KvBlockBytes(const graph::Graph& graph, DType kv_dtype) {
+  int64_t bytes = 0;
+  for (const graph::Node& node : graph.nodes) {
+    if (node.op != graph::Op::kAttention) continue;
+    bytes += 2 * node.attention.n_kv_heads *
+             retort_kv_head_bytes(KvType(kv_dtype), node.attention.head_dim);
+  }
+  return bytes;
+}
+
 MemoryEstimate EstimateDecoding(const graph::Graph& graph, const DecodeMemory& work) {
-  constexpr int64_t kBlock = RETORT_KERNELS_KV_BLOCK;
   MemoryEstimate estimate;
   estimate.weights = WeightBytes(graph, work.dtypes);
   const int64_t rows = std::max(work.slots, work.pass_tokens);
   estimate.activations = ArenaBytes(graph, {.mode = Mode::kInference}, rows);
-  const int64_t blocks = work.slots * ((work.context + kBlock - 1) / kBlock);
-  estimate.cache = blocks * CacheBlockBytes(graph, work.kv_dtype);
-  if (work.kv_memory > 0) estimate.cache = std::min(estimate.cache, work.kv_memory);
+  estimate.cache = work.kv_blocks * KvBlockBytes(graph, work.kv_dtype);
   estimate.head = work.slots * (graph.vocab() + graph.width()) * kFloat;
   estimate.process = kProcessBytes;
   return estimate;

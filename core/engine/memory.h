@@ -18,7 +18,7 @@ struct MemoryEstimate {
   int64_t teacher = 0;  // weights of a teacher, and what its forward pass takes
   int64_t gradients = 0, optimizer = 0;
   int64_t activations = 0;  // the pass's arena, and what its ops work in
-  int64_t head = 0;         // logits and their gradient, chunk by chunk
+  int64_t head = 0;         // logits and their gradient, where the arena has no room for them
   int64_t cache = 0;        // keys and values while decoding
   int64_t process = 0;      // libraries, thread stacks, tokenizer, host
   int64_t total() const {
@@ -31,6 +31,7 @@ int64_t WeightBytes(const graph::Graph& graph, std::span<const DType> dtypes);
 
 struct TrainMemory {
   int64_t tokens = 0;                   // of the largest micro-batch
+  int64_t micro_batches = 1;            // of a step; of one, gradients' memory serves activations
   int64_t label_tokens = 0;             // of them with a label; 0: all
   int64_t head_rows = 0;                // TrainerOptions.head_rows
   int32_t recompute = 0;                // level 0 to 2
@@ -45,12 +46,14 @@ struct TrainMemory {
 };
 MemoryEstimate EstimateTraining(const graph::Graph& graph, const TrainMemory& work);
 
+// Keys and values of one block of positions, of all layers.
+int64_t KvBlockBytes(const graph::Graph& graph, DType kv_dtype);
+
 struct DecodeMemory {
-  int64_t slots = 0;          // samples decoded together
-  int64_t context = 0;        // tokens of each at the end
-  int64_t pass_tokens = 512;  // of the largest prefill pass
+  int64_t slots = 0;        // samples decoded together
+  int64_t pass_tokens = 0;  // of the largest prefill pass
+  int64_t kv_blocks = 0;    // generate::KvBudget
   DType kv_dtype = DType::kF32;
-  int64_t kv_memory = 0;  // GenerateOptions.kv_memory
   std::span<const DType> dtypes = {};
 };
 MemoryEstimate EstimateDecoding(const graph::Graph& graph, const DecodeMemory& work);

@@ -88,6 +88,7 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
                              .adapter = adapter,
                              .recompute = recompute,
                              .groups = GroupsInMemory(graph, params)})),
+      memory_(graph, plan_, dtype_),
       custom_ops_(graph, plan_, params, n_threads),
       moe_tallies_(graph),
       angles_of_(graph.nodes.size(), -1),
@@ -117,10 +118,8 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
 TensorView Pass::View(BufferId id) const {
   if (id < 0) return {};
   const Buffer& buffer = plan_.buffers[static_cast<size_t>(id)];
-  const int64_t offset =
-      (ElementOffset(plan_, id, padded_rows_) + first_row_ * RowStride(plan_, id)) *
-      DTypeSize(dtype());
-  TensorView view = TensorView::Contiguous(arena_.data() + offset, dtype(), {rows_, buffer.width});
+  unsigned char* data = memory_.At(id) + first_row_ * RowStride(plan_, id) * DTypeSize(dtype());
+  TensorView view = TensorView::Contiguous(data, dtype(), {rows_, buffer.width});
   view.strides[0] = RowStride(plan_, id);
   return view;
 }
@@ -159,7 +158,8 @@ void Pass::KeepLastRows() {
   rows_ = batch_.hidden_rows;
 }
 
-TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
+TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store,
+                         const PassMemory::Lent* lent) {
   CheckBatch(batch);
   for (ops::RopeAngles& angles : angles_) {
     angles.Cover(batch.positions, batch.cu_seqlens, batch.lengths);
@@ -168,8 +168,7 @@ TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store) {
   generates_ = store != nullptr;
   rows_ = static_cast<int64_t>(batch.ids.size());
   first_row_ = 0;
-  padded_rows_ = PaddedRows(rows_);
-  arena_.Reserve(ArenaElements(plan_, padded_rows_) * DTypeSize(dtype()));
+  memory_.Prepare(rows_, lent);
   for (size_t i = 0; i < row_by_row_from_; ++i) {
     ForwardNode(i, plan_.nodes[i], store);
     if (plan_.nodes[i].fuse_next) ++i;

@@ -11,10 +11,10 @@
 
 #include "core/base/features.h"
 #include "core/base/tensor.h"
-#include "core/engine/arena.h"
 #include "core/engine/custom_ops.h"
 #include "core/engine/gradients.h"
 #include "core/engine/inference.h"
+#include "core/engine/pass_memory.h"
 #include "core/engine/pass_moe.h"
 #include "core/engine/plan.h"
 #include "core/graph/graph.h"
@@ -51,8 +51,12 @@ class Pass {
   void SetAdapter(int32_t adapter);
 
   // Checks the batch (INVALID_ARGUMENT, thrown as Error) and runs it. In training mode keeps what
-  // Backward reads, and a view of the batch's spans, which must stay alive until then.
-  TensorView Forward(const RowBatch& batch, AttentionStore* store);
+  // Backward reads, and a view of the batch's spans, which must stay alive until then. `lent`, of
+  // training alone: the gradients' memory, for a pass that nothing has been added to them before.
+  TensorView Forward(const RowBatch& batch, AttentionStore* store,
+                     const PassMemory::Lent* lent = nullptr);
+  // What was lent to the head, until Backward; empty: nothing.
+  std::span<unsigned char> HeadMemory() const { return memory_.head(); }
   // [T, D]: to be filled with the loss's gradient after Forward, before Backward.
   TensorView HiddenGradient() const;
   // Adds to `grads`. Once per Forward: it destroys what was kept. `router_weight`: of the gradient
@@ -64,8 +68,8 @@ class Pass {
 
   DType dtype() const { return dtype_; }
   const Plan& plan() const { return plan_; }
-  int64_t arena_bytes() const { return arena_.bytes(); }
-  int64_t arena_growths() const { return arena_.growths(); }
+  int64_t arena_bytes() const { return memory_.bytes(); }
+  int64_t arena_growths() const { return memory_.growths(); }
 
  private:
   const graph::Node& NodeAt(size_t i) const { return graph_.nodes[i]; }
@@ -109,9 +113,7 @@ class Pass {
   void BackwardAdd(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardMulWeight(const graph::Node& node, const NodePlan& plan, Gradients& grads);
   void BackwardWriteOnly(const graph::Node& node, const NodePlan& plan, size_t i);
-  CustomOps::Frame Frame() const {
-    return {.arena = arena_.data(), .rows = rows_, .padded_rows = padded_rows_, .batch = batch_};
-  }
+  CustomOps::Frame Frame() const { return {.memory = memory_, .rows = rows_, .batch = batch_}; }
 
   const graph::Graph& graph_;
   std::span<const TensorView> params_;
@@ -127,7 +129,7 @@ class Pass {
   };
   std::vector<Group> groups_;  // as plan_.groups
   Plan plan_;
-  Arena arena_;
+  PassMemory memory_;
   ops::Workspace workspace_;
   const bool fuse_norms_ = !IsDisabled("addnorm");
   CustomOps custom_ops_;
@@ -139,7 +141,7 @@ class Pass {
   RowBatch batch_;
   size_t row_by_row_from_ = 0;  // nodes from here on look at one row at a time
   int64_t first_row_ = 0;       // of those that the nodes at hand work on
-  int64_t rows_ = 0, padded_rows_ = 0;
+  int64_t rows_ = 0;
 };
 
 }  // namespace retort::engine

@@ -1,9 +1,9 @@
-// Buffers and forward.
+// Forward.
 // SPDX-License-Identifier: Apache-2.0
 #include "core/engine/plan.h"
 
 #include <algorithm>
-#include <numeric>
+#include <limits>
 #include <utility>
 
 #include "core/base/features.h"
@@ -17,10 +17,6 @@ namespace retort::engine {
 using graph::Graph;
 using graph::Node;
 using graph::Op;
-
-namespace {
-constexpr int64_t kFixedAlignment = 16;  // elements: 64 bytes and more
-}  // namespace
 
 Planner::Planner(const Graph& graph, const PlanOptions& options)
     : graph_(graph),
@@ -41,6 +37,7 @@ Planner::Planner(const Graph& graph, const PlanOptions& options)
       custom_again_(graph.nodes.size(), -1) {
   plan_.nodes.resize(graph.nodes.size());
   plan_.customs.resize(graph.customs.size());
+  plan_.gradient_times.assign(graph.params.size(), std::numeric_limits<int32_t>::max());
   for (int32_t i = 0; i < n_; ++i) {
     for (int32_t v : NodeAt(i).in) At(consumers_, v).push_back(i);
   }
@@ -52,8 +49,9 @@ Plan Planner::Make() {
   for (int32_t i = 0; i < n_; ++i) PlanForward(i);
   plan_.hidden = At(value_, graph_.hidden);
   Use(plan_.hidden, n_);
-  now_ = n_;
+  now_ = plan_.head_time = n_;
   if (training_) {
+    At(plan_.gradient_times, graph_.head) = n_;
     ChooseDropped();
     plan_.backward.resize(graph_.nodes.size());
     plan_.d_hidden = NewBuffer(graph_.width(), n_);
@@ -64,68 +62,6 @@ Plan Planner::Make() {
   plan_.fixed_elements = AssignOffsets(true);
   return std::move(plan_);
 }
-
-// ---- buffers
-
-BufferId Planner::NewBuffer(int64_t width, int32_t time) {
-  plan_.buffers.push_back({.width = width, .first = time, .last = time});
-  return static_cast<BufferId>(plan_.buffers.size() - 1);
-}
-
-BufferId Planner::NewFixedBuffer(int64_t elements, int32_t time) {
-  const int64_t blocks = (elements + kFixedAlignment - 1) / kFixedAlignment;
-  const BufferId id = NewBuffer(blocks * kFixedAlignment, time);
-  At(plan_.buffers, id).fixed = true;
-  return id;
-}
-
-BufferId Planner::NewColumns(BufferId parent, int64_t column, int64_t width) {
-  const BufferId id = NewBuffer(width, At(plan_.buffers, parent).first);
-  At(plan_.buffers, id).parent = parent;
-  At(plan_.buffers, id).column = column;
-  return id;
-}
-
-void Planner::Use(BufferId id, int32_t time) {
-  if (id < 0) return;  // a weight
-  Buffer& buffer = At(plan_.buffers, id);
-  if (buffer.parent >= 0) return Use(buffer.parent, time);
-  buffer.last = std::max(buffer.last, time);
-}
-
-// Largest first, each at the lowest offset where it meets none of those placed that live with it.
-// Returns the size of the whole part.
-int64_t Planner::AssignOffsets(bool fixed) {
-  int64_t end = 0;
-  std::vector<size_t> order(plan_.buffers.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::erase_if(order, [&](size_t id) {
-    return plan_.buffers[id].fixed != fixed || plan_.buffers[id].parent >= 0;
-  });
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return plan_.buffers[a].width > plan_.buffers[b].width;
-  });
-  std::vector<size_t> placed;  // by offset
-  for (size_t id : order) {
-    Buffer& buffer = plan_.buffers[id];
-    int64_t offset = 0;
-    for (size_t other_id : placed) {
-      const Buffer& other = plan_.buffers[other_id];
-      if (share_memory_ && (other.last < buffer.first || buffer.last < other.first)) continue;
-      if (other.offset >= offset + buffer.width) break;
-      offset = std::max(offset, other.offset + other.width);
-    }
-    buffer.offset = offset;
-    end = std::max(end, offset + buffer.width);
-    const auto at =
-        std::upper_bound(placed.begin(), placed.end(), offset,
-                         [&](int64_t o, size_t p) { return o < plan_.buffers[p].offset; });
-    placed.insert(at, id);
-  }
-  return end;
-}
-
-// ---- forward
 
 // A value's gradient is wanted where its node trains a param, or one of its inputs is wanted.
 void Planner::FindNeeds() {
@@ -284,26 +220,8 @@ void Planner::PlanCustomForward(int32_t i) {
   }
 }
 
-// ---- the finished plan
-
 Plan MakePlan(const Graph& graph, const PlanOptions& options) {
   return Planner(graph, options).Make();
-}
-
-int64_t ElementOffset(const Plan& plan, BufferId id, int64_t padded_rows) {
-  const Buffer& buffer = plan.buffers[static_cast<size_t>(id)];
-  if (buffer.parent >= 0) return ElementOffset(plan, buffer.parent, padded_rows) + buffer.column;
-  if (buffer.fixed) return plan.row_elements * padded_rows + buffer.offset;
-  return buffer.offset * padded_rows;
-}
-
-int64_t RowStride(const Plan& plan, BufferId id) {
-  const Buffer& buffer = plan.buffers[static_cast<size_t>(id)];
-  return buffer.parent >= 0 ? RowStride(plan, buffer.parent) : buffer.width;
-}
-
-int64_t ArenaElements(const Plan& plan, int64_t padded_rows) {
-  return plan.row_elements * padded_rows + plan.fixed_elements;
 }
 
 }  // namespace retort::engine

@@ -96,8 +96,10 @@ struct Plan {
   std::vector<CustomPlan> customs;        // first as graph.customs, forward
   std::vector<graph::MergeGroup> groups;  // that are executed as one product
   BufferId hidden = -1, d_hidden = -1;
-  int64_t row_elements = 0;    // arena elements per row
-  int64_t fixed_elements = 0;  // and behind them
+  int32_t head_time = 0;                // when head and losses run
+  std::vector<int32_t> gradient_times;  // of graph.params: the first write; INT32_MAX: never
+  int64_t row_elements = 0;             // arena elements per row
+  int64_t fixed_elements = 0;           // and behind them
 };
 
 inline constexpr int32_t kRecomputeMost = 2;

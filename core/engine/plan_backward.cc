@@ -107,6 +107,22 @@ void Planner::PlanOutputGradients(int32_t i) {
   }
 }
 
+// The backward at hand writes into the gradients of the node's params, and of its group's.
+void Planner::NoteGradients(int32_t i) {
+  const auto note = [&](int32_t param) {
+    if (param >= 0)
+      At(plan_.gradient_times, param) = std::min(At(plan_.gradient_times, param), now_);
+  };
+  const auto note_node = [&](const Node& node) {
+    for (int32_t p : node.params) note(p);
+    for (int32_t v : node.in) note(graph_.values[static_cast<size_t>(v)].param);
+    for (const graph::LoraPart& part : node.lora) note(part.a), note(part.b);
+  };
+  note_node(NodeAt(i));
+  if (BackwardAt(i).group < 0) return;
+  for (int32_t n : At(plan_.groups, BackwardAt(i).group).nodes) note_node(NodeAt(n));
+}
+
 void Planner::PlanBackward(int32_t i) {
   const Node& node = NodeAt(i);
   const int32_t group = At(group_of_, i);
@@ -115,6 +131,7 @@ void Planner::PlanBackward(int32_t i) {
     return;
   }
   PlanReads(i);
+  NoteGradients(i);
   plan_.steps.push_back({.node = i});
   PlanOutputGradients(i);
   if (node.op == Op::kLinear) PlanLoraBackward(i);

@@ -1,5 +1,5 @@
-// The making of a Plan: forward in plan.cc, backward in plan_backward.cc, recomputation in
-// plan_recompute.cc. Only these include it.
+// The making of a Plan: forward in plan.cc, buffers in plan_buffers.cc, backward in
+// plan_backward.cc, recomputation in plan_recompute.cc. Only these include it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -47,7 +47,7 @@ class Planner {
     return list[static_cast<size_t>(index)];
   }
 
-  // ---- buffers (plan.cc)
+  // ---- buffers (plan_buffers.cc)
   BufferId NewBuffer(int64_t width, int32_t time);
   BufferId NewFixedBuffer(int64_t elements, int32_t time);
   BufferId NewColumns(BufferId parent, int64_t column, int64_t width);
@@ -84,6 +84,7 @@ class Planner {
   // ---- backward (plan_backward.cc)
   bool NeedsBackward(int32_t i) const;
   void PlanReads(int32_t i);
+  void NoteGradients(int32_t i);
   void PlanOutputGradients(int32_t i);
   void PlanBackward(int32_t i);
   void PlanInput(int32_t i, size_t k);

@@ -169,43 +169,47 @@ void TokenLosses::CollectRows(const MicroBatch& batch) {
   }
 }
 
-TokenLosses::Chunk TokenLosses::Layout(int64_t rows, int64_t teacher_k) {
+TokenLosses::Chunk TokenLosses::Layout(int64_t rows, int64_t teacher_k, unsigned char* memory,
+                                       int64_t* bytes) const {
   constexpr int64_t kAlignment = 64;
   const int64_t vocab = graph_.vocab(), width = graph_.width();
   const bool one_buffer = entries_.size() == 1 && !head_.NeedsLogits();
   Chunk chunk;
-  const auto place = [&](bool for_real) {
-    int64_t offset = 0;
-    const auto take = [&](TensorView& view, DType type, std::initializer_list<int64_t> shape) {
-      view = TensorView::Contiguous(for_real ? arena_.data() + offset : nullptr, type, shape);
-      offset += (view.bytes() + kAlignment - 1) / kAlignment * kAlignment;
-    };
-    take(chunk.logits_RV, dtype_, {rows, vocab});
-    chunk.gradient_RV = chunk.work_RV = chunk.logits_RV;
-    if (!one_buffer) take(chunk.gradient_RV, dtype_, {rows, vocab});
-    if (entries_.size() > 1) take(chunk.work_RV, dtype_, {rows, vocab});
-    take(chunk.hidden_RD, dtype_, {rows, width});
-    take(chunk.d_hidden_RD, dtype_, {rows, width});
-    take(chunk.labels, DType::kI64, {rows});
-    take(chunk.base_weight, dtype_, {rows});
-    take(chunk.weight, dtype_, {rows});
-    take(chunk.loss, dtype_, {rows});
-    take(chunk.aux, dtype_, {rows, n_aux_});
-    take(chunk.sequence_id, DType::kI32, {rows});
-    take(chunk.position, DType::kI32, {rows});
-    if (teacher_ != nullptr) {
-      take(chunk.teacher_RV, dtype_, {rows, teacher_->vocab()});
-      take(chunk.teacher_RD, dtype_, {rows, teacher_->width()});
-    }
-    if (teacher_k == 0) return offset;
+  int64_t offset = 0;
+  const auto take = [&](TensorView& view, DType type, std::initializer_list<int64_t> shape) {
+    view = TensorView::Contiguous(memory == nullptr ? nullptr : memory + offset, type, shape);
+    offset += (view.bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  take(chunk.logits_RV, dtype_, {rows, vocab});
+  chunk.gradient_RV = chunk.work_RV = chunk.logits_RV;
+  if (!one_buffer) take(chunk.gradient_RV, dtype_, {rows, vocab});
+  if (entries_.size() > 1) take(chunk.work_RV, dtype_, {rows, vocab});
+  take(chunk.hidden_RD, dtype_, {rows, width});
+  take(chunk.d_hidden_RD, dtype_, {rows, width});
+  take(chunk.labels, DType::kI64, {rows});
+  take(chunk.base_weight, dtype_, {rows});
+  take(chunk.weight, dtype_, {rows});
+  take(chunk.loss, dtype_, {rows});
+  take(chunk.aux, dtype_, {rows, n_aux_});
+  take(chunk.sequence_id, DType::kI32, {rows});
+  take(chunk.position, DType::kI32, {rows});
+  if (teacher_ != nullptr) {
+    take(chunk.teacher_RV, dtype_, {rows, teacher_->vocab()});
+    take(chunk.teacher_RD, dtype_, {rows, teacher_->width()});
+  }
+  if (teacher_k > 0) {
     take(chunk.teacher_ids, DType::kI32, {rows, teacher_k});
     take(chunk.teacher_logp, DType::kF32, {rows, teacher_k});
     take(chunk.teacher_tail, DType::kF32, {rows});
-    return offset;
-  };
-  arena_.Reserve(place(false));
-  place(true);
+  }
+  *bytes = offset;
   return chunk;
+}
+
+int64_t TokenLosses::ScratchBytes(int64_t n_labels, int64_t teacher_k) const {
+  int64_t bytes = 0;
+  Layout(HeadChunkRows(n_labels, graph_.vocab(), dtype_, head_rows_), teacher_k, nullptr, &bytes);
+  return bytes;
 }
 
 Status TokenLosses::Run(const HeadLossInputs& inputs, const PluginCallSettings& settings) {
@@ -220,10 +224,16 @@ Status TokenLosses::Run(const HeadLossInputs& inputs, const PluginCallSettings& 
   }
   const auto n = static_cast<int64_t>(rows_.size());
   const int64_t step = HeadChunkRows(n, graph_.vocab(), dtype_, head_rows_);
+  const int64_t bytes = ScratchBytes(n, inputs.batch.teacher.k);
+  unsigned char* memory = inputs.scratch.data();
+  if (static_cast<int64_t>(inputs.scratch.size()) < bytes) {
+    arena_.Reserve(bytes);
+    memory = arena_.data();
+  }
   for (int64_t begin = 0; begin < n; begin += step) {
     const int64_t count = std::min(step, n - begin);
     const std::span<const int32_t> rows(rows_.data() + begin, static_cast<size_t>(count));
-    RETORT_RETURN_IF_ERROR(RunChunk(inputs, rows, settings));
+    RETORT_RETURN_IF_ERROR(RunChunk(inputs, rows, memory, settings));
   }
   return OkStatus();
 }
@@ -260,8 +270,10 @@ void TokenLosses::FillTeacher(const MicroBatch& batch, std::span<const int32_t> 
 }
 
 Status TokenLosses::RunChunk(const HeadLossInputs& inputs, std::span<const int32_t> rows,
-                             const PluginCallSettings& settings) {
-  const Chunk chunk = Layout(static_cast<int64_t>(rows.size()), inputs.batch.teacher.k);
+                             unsigned char* memory, const PluginCallSettings& settings) {
+  int64_t bytes = 0;
+  const Chunk chunk =
+      Layout(static_cast<int64_t>(rows.size()), inputs.batch.teacher.k, memory, &bytes);
   FillRows(inputs, rows, chunk);
   FillTeacher(inputs.batch, rows, chunk);
   head_.Logits(chunk.hidden_RD, chunk.logits_RV);

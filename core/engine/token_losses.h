@@ -36,6 +36,8 @@ struct HeadLossInputs {
   // NULL: values only. Else overwritten, [T, D], and `grads` gets the head's share.
   const TensorView* d_hidden_TD = nullptr;
   Gradients* grads = nullptr;
+  // To work in, if it is large enough (ScratchBytes); else an arena is kept for it.
+  std::span<unsigned char> scratch = {};
 };
 
 class TokenLosses {
@@ -48,6 +50,8 @@ class TokenLosses {
                                                    int n_threads,
                                                    std::unique_ptr<Teacher> teacher = nullptr);
 
+  // What Run works in for a micro-batch of so many labels.
+  int64_t ScratchBytes(int64_t n_labels, int64_t teacher_k) const;
   // A new window: totals are zero again.
   void BeginWindow();
   // One micro-batch. A plugin's failure, a label out of range or a non-finite loss is a Status.
@@ -76,11 +80,12 @@ class TokenLosses {
   bool Wants(uint64_t bits) const;  // whether any entry takes one of these inputs
   void FillTeacher(const MicroBatch& batch, std::span<const int32_t> rows, const Chunk& chunk);
   void CollectRows(const MicroBatch& batch);
-  Chunk Layout(int64_t rows, int64_t teacher_k);
+  // Views into `memory`; with NULL, of nothing. The bytes that they take go to *bytes.
+  Chunk Layout(int64_t rows, int64_t teacher_k, unsigned char* memory, int64_t* bytes) const;
   void FillRows(const HeadLossInputs& inputs, std::span<const int32_t> rows,
                 const Chunk& chunk) const;
   Status RunChunk(const HeadLossInputs& inputs, std::span<const int32_t> rows,
-                  const PluginCallSettings& settings);
+                  unsigned char* memory, const PluginCallSettings& settings);
   Status RunEntry(size_t index, const Chunk& chunk, const TensorView& logits,
                   const HeadLossInputs& inputs, const PluginCallSettings& settings);
   template <class T>

@@ -48,12 +48,12 @@ Status CheckTrained(const engine::TrainerOptions& options, const graph::Graph& g
 }
 
 Status CheckOptions(const engine::TrainerOptions& options) {
-  if (options.recompute < -1 || options.recompute > engine::kRecomputeMost) {
+  if (options.recompute < engine::kRecomputeAuto || options.recompute > engine::kRecomputeMost) {
     return InvalidArgument("recompute is " + std::to_string(options.recompute) +
                            "; levels are 0, 1 and 2 (-1: the least that fits the memory)");
   }
-  if (options.memory_limit < 0 || options.micro_batch_tokens < 0) {
-    return InvalidArgument("memory_limit and micro_batch_tokens must be at least 0");
+  if (options.memory_limit < 0 || options.micro_batch_tokens < 0 || options.longest < 0) {
+    return InvalidArgument("memory_limit, micro_batch_tokens and longest must be at least 0");
   }
   if (!(options.max_grad_norm >= 0)) {
     return InvalidArgument("max_grad_norm must be at least 0 (0: no clipping)");
@@ -128,10 +128,9 @@ class TrainerImpl final : public engine::Trainer {
       losses_->BeginWindow(window);
       router_ = {};
       for (const MicroBatch& batch : window) {
-        const TensorView hidden =
-            pass_->Forward(RowsOf(batch, OpSettings(-1, &batch - window.data(), nullptr)), nullptr);
-        RETORT_RETURN_IF_ERROR(
-            losses_->Run(batch, hidden, nullptr, nullptr, Settings(-1, nullptr)));
+        const TensorView hidden = Forward(batch, OpSettings(-1, &batch - window.data(), nullptr));
+        RETORT_RETURN_IF_ERROR(losses_->Run(batch, hidden, nullptr, nullptr, Settings(-1, nullptr),
+                                            pass_->HeadMemory()));
         AddRouterLoss(ShareOf(batch, result.tokens));
       }
       FillLosses(result);
@@ -169,10 +168,12 @@ class TrainerImpl final : public engine::Trainer {
     return engine::ChooseRecompute(
         graph_,
         {.tokens = tokens,
+         .micro_batches = options_.micro_batches,
          .head_rows = options_.head_rows,
          .adapter = options_.adapter,
          .state_bytes_per_element = trained > 0 ? states / trained : 0,
          .n_losses = std::max<int64_t>(1, static_cast<int64_t>(options_.losses.size())),
+         .longest = options_.longest,
          .n_threads = n_threads_,
          .dtypes = dtypes},
         options_.memory_limit);
@@ -219,20 +220,28 @@ class TrainerImpl final : public engine::Trainer {
     grads_.Begin();
     router_ = {};
     const int64_t n_tokens = TokensWithLabels(window);
+    lends_ = lends_ && window.size() == 1;
     for (const MicroBatch& batch : window) {
       if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
       if (losses_->CountLabels(batch) == 0) continue;
-      const TensorView hidden =
-          pass_->Forward(RowsOf(batch, OpSettings(step, &batch - window.data(), cancel)), nullptr);
+      const TensorView hidden = Forward(batch, OpSettings(step, &batch - window.data(), cancel));
       const TensorView d_hidden = pass_->HiddenGradient();
-      RETORT_RETURN_IF_ERROR(
-          losses_->Run(batch, hidden, &d_hidden, &grads_, Settings(step, cancel)));
+      RETORT_RETURN_IF_ERROR(losses_->Run(batch, hidden, &d_hidden, &grads_, Settings(step, cancel),
+                                          pass_->HeadMemory()));
       AddRouterLoss(ShareOf(batch, n_tokens));
       pass_->Backward(grads_, ShareOf(batch, n_tokens));
     }
     grads_.Finish();
     if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
     return OkStatus();
+  }
+
+  TensorView Forward(const MicroBatch& batch, const PluginCallSettings& call) {
+    if (!lends_) return pass_->Forward(RowsOf(batch, call), nullptr);
+    const engine::PassMemory::Lent lent{.data = grads_.data(),
+                                        .gradients = &grads_.space(),
+                                        .head_bytes = losses_->ScratchBytes(batch)};
+    return pass_->Forward(RowsOf(batch, call), nullptr, &lent);
   }
 
   void FillLosses(StepResult& result) {
@@ -309,6 +318,9 @@ class TrainerImpl final : public engine::Trainer {
   const int n_threads_;
   const bool norms_in_one_pass_;
   int32_t recompute_ = 0;
+  // The pass works in the gradients' memory until backward writes them. Over once a window has had
+  // several micro-batches, whose sums must survive a pass: its own arena is large from then on.
+  bool lends_ = !IsDisabled("arena");
   std::unique_ptr<engine::Pass> pass_;
   engine::Gradients grads_;
   std::vector<retort_tensor_f32> gradients_;  // of what is trained, in order

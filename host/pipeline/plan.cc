@@ -14,6 +14,7 @@
 #include "host/chain/reward_chain.h"
 #include "host/pipeline/artifact.h"
 #include "host/pipeline/plan_memory.h"
+#include "host/pipeline/plan_requests.h"
 #include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stage_lora.h"
@@ -224,11 +225,12 @@ class Planner {
     return ref.stage.empty() ? ref : RootOf(plan_.Find(ref.stage)->stage->training()->model);
   }
 
-  // Bytes at the peak of the stage's work with one of its models.
-  Result<int64_t> BytesOf(const StageConfig& stage, const ModelRef& ref) {
+  // Bytes at the peak of the stage's work with one of its models; of training, also the level of
+  // recomputation.
+  Result<int64_t> BytesOf(const StageConfig& stage, const ModelRef& ref, PlannedStage* planned) {
     const ModelRef& root = RootOf(ref);
     const bool trains = stage.kind == StageKind::kSft;
-    RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened, Open(root));
+    RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, Open(root));
     RETORT_ASSIGN_OR_RETURN(graph::Graph graph, session_.BuildGraph(*opened->source));
     if (opened->adapter) {
       RETORT_RETURN_IF_ERROR(graph::AddLora(graph, opened->adapter->config.lora));
@@ -242,14 +244,31 @@ class Planner {
         model::PlanStorage(graph, {.storage = storage, .for_training = trains},
                            opened->source.get())
             .dtypes;
-    if (trains) return EstimateSft(stage.sft, graph, dtypes, session_.n_threads()).total();
+    if (trains) {
+      const engine::TrainMemory work = SftWork(stage.sft, graph, dtypes, session_.n_threads());
+      planned->recompute = work.recompute;
+      return engine::EstimateTraining(graph, work).total();
+    }
+    return DecodeBytes(stage, {.label = ref.text, .opened = opened}, graph, dtypes,
+                       planned->records);
+  }
+
+  Result<int64_t> DecodeBytes(const StageConfig& stage, const StageModel& model,
+                              const graph::Graph& graph, std::span<const DType> dtypes,
+                              int64_t records) {
+    std::vector<Result<PlannedRequests>> all;
     if (stage.kind == StageKind::kGenerate) {
-      const GenerateStage& g = stage.generate;
-      return EstimateDecode(g.sampling, g.decoding, graph, dtypes).total();
+      all.push_back(RequestsOfStage(session_, config_, stage.generate, model, records));
+    }
+    for (const EvalTask& task : stage.eval.tasks) {
+      all.push_back(RequestsOfTask(session_, config_, task, model, records));
     }
     int64_t most = 0;
-    for (const EvalTask& task : stage.eval.tasks) {
-      most = std::max(most, EstimateDecode(task.sampling, task.decoding, graph, dtypes).total());
+    for (const Result<PlannedRequests>& planned : all) {
+      RETORT_RETURN_IF_ERROR(planned.status());
+      RETORT_ASSIGN_OR_RETURN(const engine::MemoryEstimate estimate,
+                              EstimateDecode(planned->options, planned->requests, graph, dtypes));
+      most = std::max(most, estimate.total());
     }
     return most;
   }
@@ -262,7 +281,7 @@ class Planner {
       refs.push_back(stage.generate.model);
     }
     for (const ModelRef& ref : refs) {
-      const Result<int64_t> bytes = BytesOf(stage, ref);
+      const Result<int64_t> bytes = BytesOf(stage, ref, planned);
       if (!bytes.ok()) return AsFileFault(bytes.status(), Place(stage, "model '" + ref.text + "'"));
       planned->memory_bytes = std::max(planned->memory_bytes, static_cast<double>(*bytes));
     }

@@ -26,6 +26,7 @@ struct PlannedStage {
   bool at_most = false;     // … since a filter, not run yet, may drop some
   int64_t samples_out = 0;  // that it writes at most; 0: not a matter of samples
   double memory_bytes = 0;  // at its peak (core/engine/memory.h); 0: small
+  int32_t recompute = -1;   // the level that training takes; -1: it trains nothing
 };
 
 struct Plan {

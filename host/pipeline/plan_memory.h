@@ -5,23 +5,28 @@
 #include <cstdint>
 #include <span>
 
+#include "core/base/status.h"
 #include "core/base/tensor.h"
+#include "core/engine/engine.h"
 #include "core/engine/memory.h"
 #include "core/graph/graph.h"
 #include "host/pipeline/config/config.h"
 
 namespace retort::host {
 
-// The most tokens that a micro-batch of the stage holds.
+// The most tokens that a micro-batch of the stage holds, and micro-batches of a step.
 int64_t MicroBatchTokens(const SftStage& stage);
+int64_t MicroBatches(const SftStage& stage);
 
-// `graph` with the adapter that the stage trains, if any, as its last one.
-engine::MemoryEstimate EstimateSft(const SftStage& stage, const graph::Graph& graph,
-                                   std::span<const DType> dtypes, int32_t n_threads);
+// The stage's largest step, at the recompute level that it takes. `graph` with the adapter that the
+// stage trains, if any, as its last one; it and `dtypes` outlive the result.
+engine::TrainMemory SftWork(const SftStage& stage, const graph::Graph& graph,
+                            std::span<const DType> dtypes, int32_t n_threads);
 
-// One model that decodes; prompts are taken to have 512 tokens.
-engine::MemoryEstimate EstimateDecode(const SamplingOptions& sampling,
-                                      const DecodingOptions& decoding, const graph::Graph& graph,
-                                      std::span<const DType> dtypes);
+// One model that answers `requests`.
+Result<engine::MemoryEstimate> EstimateDecode(const engine::GenerateOptions& options,
+                                              std::span<const engine::GenerateRequest> requests,
+                                              const graph::Graph& graph,
+                                              std::span<const DType> dtypes);
 
 }  // namespace retort::host

@@ -79,12 +79,14 @@ Result<std::string> PlanText(Session& session, const PipelineConfig& as_loaded) 
                 {.title = "kind"},
                 {.title = "input"},
                 {.title = "memory about", .align = kRight},
+                {.title = "recompute", .align = kRight},
                 {.title = "state"}});
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const PlannedStage& planned = plan.stages[i];
     stages.AddRow({planned.stage->name, std::string(StageKindName(planned.stage->kind)),
                    Inputs(planned),
-                   planned.memory_bytes > 0 ? ShortBytes(planned.memory_bytes) : "-", states[i]});
+                   planned.memory_bytes > 0 ? ShortBytes(planned.memory_bytes) : "-",
+                   planned.recompute >= 0 ? std::to_string(planned.recompute) : "-", states[i]});
   }
   return out + stages.Render();
 }
@@ -102,6 +104,7 @@ Result<std::string> PlanJson(Session& session, const PipelineConfig& as_loaded) 
     writer.Field("kind", StageKindName(planned.stage->kind)).Field("state", states[i]);
     writer.Field("records", planned.records).Field("at_most", planned.at_most);
     writer.Field("samples", planned.samples_out).Field("memory_bytes", planned.memory_bytes);
+    if (planned.recompute >= 0) writer.Field("recompute", int64_t{planned.recompute});
     writer.Key("models").BeginArray();
     for (const PlannedModel& model : planned.models) {
       writer.BeginObject().Field("model", model.label).Field("path", model.path);

@@ -74,7 +74,7 @@ Status WriteRunInfo(Session& session, const PipelineConfig& config, const RunFol
   json::Writer writer(2);
   writer.BeginObject().Field("retort", RETORT_VERSION).Field("file", config.file);
   writer.Field("time", FormatUtc(RealClock().WallNs()));
-  writer.Field("threads", ResolveThreads(static_cast<int32_t>(config.threads)));
+  writer.Field("threads", session.n_threads());
   WriteMachine(writer);
   if (with_engine) RETORT_RETURN_IF_ERROR(WriteEngine(session, writer));
   WritePlugins(session, config, writer);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "core/base/features.h"
 #include "core/base/plugin_call.h"
 #include "core/base/threads.h"
 #include "core/io/filesystem.h"
@@ -44,6 +45,19 @@ Status LoadPluginPath(const std::string& list, PluginRegistry& plugins) {
     }
   }
   return OkStatus();
+}
+
+// RETORT_DISABLE is for measuring: a name that means nothing would measure nothing.
+Status CheckDisabled() {
+  const std::string unknown = UnknownDisabled();
+  if (unknown.empty()) return OkStatus();
+  std::string known;
+  for (const std::string& name : FeatureNames()) known += (known.empty() ? "" : ", ") + name;
+  const auto near = json::Nearest(unknown, FeatureNames());
+  return InvalidArgument("RETORT_DISABLE names \"" + unknown +
+                         "\", which is no technique that can " + "be left out" +
+                         (near ? "; did you mean \"" + *near + "\"?" : "") +
+                         " (there are: " + known + ", separated by commas)");
 }
 
 // Every id that ends a completion: what generation_config and config say, the tokenizer's eos and
@@ -210,6 +224,7 @@ void Session::PreferThreads(int32_t n_threads) {
 
 Status Session::EnsurePlugins() {
   if (plugins_loaded_) return OkStatus();
+  RETORT_RETURN_IF_ERROR(CheckDisabled());
   RETORT_RETURN_IF_ERROR(plugins_.LoadBuiltins(PluginFolder(options_)));
   RETORT_RETURN_IF_ERROR(LoadPluginPath(TrustedEnv("RETORT_PLUGIN_PATH"), plugins_));
   plugins_loaded_ = true;
@@ -302,6 +317,7 @@ Result<graph::Graph> Session::BuildGraph(const model::Source& source) {
 }
 
 Result<graph::Graph> Session::BuildGraph(const std::string& config_json) {
+  RETORT_RETURN_IF_ERROR(CheckDisabled());
   Match best;
   if (!plugins_loaded_ && HasBuiltinsOnly(plugins_)) {
     RETORT_ASSIGN_OR_RETURN(best, NamedFamily(plugins_, PluginFolder(options_), config_json));

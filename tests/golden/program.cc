@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,9 +72,11 @@ Outcome RunRetort(const std::vector<std::string>& arguments, const std::string& 
   if (spawned != 0) throw std::runtime_error(std::string("can't start ") + argv[0]);
 
   int status = 0;
-  waitpid(pid, &status, 0);
+  rusage usage{};
+  wait4(pid, &status, 0, &usage);
   Outcome outcome{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-                  ReadText(folder + "/out"), ReadText(folder + "/err")};
+                  ReadText(folder + "/out"), ReadText(folder + "/err"),
+                  int64_t{usage.ru_maxrss} * 1024};
   fs::remove_all(folder);
   return outcome;
 }

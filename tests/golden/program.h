@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@ namespace retort::golden {
 struct Outcome {
   int exit_code = -1;
   std::string out, err;
+  int64_t peak_bytes = 0;  // of resident memory
 };
 
 // Standard input is `input`. The arguments are passed on as they are, no shell in between.

@@ -59,7 +59,7 @@ std::string TypeOf(const KeySpec& key) {
   std::string type = KindName(key.kind, key.object);
   if (key.kind == KeyKind::kList) type += " of " + KindName(key.item, key.object);
   if (key.kind == KeyKind::kMap) type = "name → " + KindName(key.item, key.object);
-  return type + Range(key);
+  return type + Range(key) + (key.word != nullptr ? ", or `" + std::string(key.word) + "`" : "");
 }
 
 std::string DefaultOf(const KeySpec& key) {

@@ -129,8 +129,10 @@ struct TrainingConfig {
   double weight_decay = 0;  // a "weight_decay" of the optimizer's config is moved here
   ScheduleOptions schedule = {};
   double epochs = 1;
-  int64_t max_steps = -1;  // instead of epochs; -1: by epochs
-  int64_t micro_batch_tokens = 0, recompute = 0;
+  int64_t max_steps = -1;          // instead of epochs; -1: by epochs
+  int64_t micro_batch_tokens = 0;  // 0: max_length
+  int64_t recompute = 0;           // engine::kRecomputeAuto: the least that fits memory_limit
+  int64_t memory_limit = 0;        // bytes; 0: what the system allows
   int64_t logging_steps = 10, save_steps = 500, save_total_limit = 2;
   std::string on_nonfinite = "stop";
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/engine/engine.h"
 #include "host/pipeline/config/builder.h"
 #include "host/pipeline/config/lora.h"
 #include "host/pipeline/config/read.h"
@@ -68,7 +69,9 @@ void ConfigBuilder::ReadTraining(const Node& node, const std::string& path, Trai
   ReadWeightDecay(node, path, t);
   ReadSteps(node, path, t);
   t->micro_batch_tokens = IntAt(node, "micro_batch_tokens");
-  t->recompute = IntAt(node, "recompute");
+  t->recompute =
+      StringAt(node, "recompute") == "auto" ? engine::kRecomputeAuto : IntAt(node, "recompute");
+  t->memory_limit = IntAt(node, "memory_limit");
   t->on_nonfinite = StringAt(node, "on_nonfinite");
   t->logging_steps = IntAt(node, "logging_steps");
   t->save_steps = IntAt(node, "save_steps");

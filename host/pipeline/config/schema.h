@@ -34,6 +34,7 @@ struct KeySpec {
   double min = -std::numeric_limits<double>::infinity();
   double max = std::numeric_limits<double>::infinity();
   const char* choices = nullptr;  // "a|b|c", of a string
+  const char* word = nullptr;     // that may stand in the place of a number
   KeyKind item = KeyKind::kString;
   const ObjectSpec* object = nullptr;
 };

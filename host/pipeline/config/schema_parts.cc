@@ -405,9 +405,16 @@ std::vector<KeySpec> TrainingKeys() {
        .kind = kInt,
        .fallback = "0",
        .summary = "level of what backward computes again: 0 nothing, 1 norms and activations, "
-                  "2 all inside a block, -1 the least that fits the memory",
-       .min = -1,
-       .max = 2}};
+                  "2 all inside a block, auto the least that fits memory_limit",
+       .min = 0,
+       .max = 2,
+       .word = "auto"},
+      {.name = "memory_limit",
+       .kind = kInt,
+       .fallback = "0",
+       .summary = "bytes of the whole process, for recompute auto; 0: what the machine and its "
+                  "control groups allow",
+       .min = 0}};
 }
 
 std::vector<KeySpec> KeepingKeys() {

@@ -208,6 +208,11 @@ class Validator {
   }
 
   void Number(Node& node, KeyKind kind, const KeySpec& key, const std::string& path) {
+    if (key.word != nullptr && node.type == json::Type::kString) {
+      if (node.text == key.word) return;
+      return Fail(node.where, path,
+                  "must be a number or '" + std::string(key.word) + "', not '" + node.text + "'");
+    }
     if (node.type != json::Type::kNumber) return Expect(node, json::Type::kNumber, path);
     double value = 0;
     const char* end = node.text.data() + node.text.size();

@@ -176,6 +176,8 @@ Result<StageOutput> RunSft(StageRun& run) {
   }
   engine::TrainerOptions options;
   options.micro_batch_tokens = MicroBatchTokens(run.stage->sft);
+  options.micro_batches = MicroBatches(run.stage->sft);
+  options.longest = run.stage->sft.max_length;
   RETORT_ASSIGN_OR_RETURN(
       const std::unique_ptr<StageTrainer> trainer,
       StageTrainer::Create(run, base, data->total_steps, from, std::move(options)));

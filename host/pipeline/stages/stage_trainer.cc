@@ -95,6 +95,7 @@ Status StageTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* option
   options->weight_decay = config.weight_decay;
   options->max_grad_norm = config.max_grad_norm;
   options->recompute = static_cast<int32_t>(config.recompute);
+  options->memory_limit = config.memory_limit;
   options->key_hi = run.key().hi;
   options->key_lo = run.key().lo;
   return OkStatus();
@@ -158,6 +159,7 @@ Result<std::unique_ptr<StageTrainer>> StageTrainer::Create(
   options.adapter = made->adapter();
   RETORT_RETURN_IF_ERROR(made->CreatePlugins(run, &options));
   RETORT_ASSIGN_OR_RETURN(made->trainer_, made->model_->NewTrainer(options));
+  run.numbers.Set("recompute", made->trainer_->recompute());
   if (from) RETORT_RETURN_IF_ERROR(made->Restore(*from));
   return made;
 }

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from bench import hf, models, pairs  # noqa: E402
 from bench.ours import Ours, documents  # noqa: E402
-from bench.train import RECOMPUTE, path_of, work_of  # noqa: E402
+from bench.train import path_of, work_of  # noqa: E402
 
 
 def peer_peak(name, threads):
@@ -24,7 +24,7 @@ def peer_peak(name, threads):
 def compare(name, bar, driver, threads, **environment):
     batch = models.rows(name)
     ours = Ours(driver, threads, **environment)
-    ours.open(path_of(name), recompute=RECOMPUTE.get(name, 0))
+    ours.open(path_of(name))
     mine = ours.train([documents(batch)] * 3)["peak_bytes"]
     ours.close()
     theirs = peer_peak(name, threads)

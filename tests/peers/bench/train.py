@@ -11,7 +11,6 @@ from bench import hf, models, pairs
 from bench.ours import Ours, documents
 
 BARS = {"C1": 3.0, "C2": 1.3, "C3": 1.2, "SmolLM2": 1.15}
-RECOMPUTE = {"C3": 1}  # levels; time and memory are measured with the same one
 STEPS = {"C1": 60, "C2": 6, "C3": 1, "SmolLM2": 2}
 
 
@@ -33,15 +32,14 @@ def compare(work, peer, bar, model, ours, theirs_batches, ours_batches, n_tokens
 
 
 def work_of(name, batch):
-    level = f", recompute {RECOMPUTE[name]}" if name in RECOMPUTE else ""
-    return f"train {name} {len(batch)} x {len(batch[0])}{level}"
+    return f"train {name} {len(batch)} x {len(batch[0])}"
 
 
 def dense(name, driver, threads, turns=5, **environment):
     batch = models.rows(name)
     steps = STEPS[name]
     ours = Ours(driver, threads, **environment)
-    ours.open(path_of(name), recompute=RECOMPUTE.get(name, 0))
+    ours.open(path_of(name))
     model = hf.HF(path_of(name), threads)
     n = max(steps, 2)
     result = compare(work_of(name, batch), "transformers", BARS[name],

@@ -1,5 +1,6 @@
-// Gradients must not depend on what is kept and what is computed again, to the bit; nor, up to
-// rounding, on whether linear nodes run as one product.
+// Gradients must not depend on what is kept and what is computed again, nor on whether the pass
+// works in their memory, to the bit; nor, up to rounding, on whether linear nodes run as one
+// product.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
@@ -39,25 +40,46 @@ class Stacked {
 struct Outcome {
   std::vector<float> hidden;
   std::vector<std::vector<float>> gradients;
-  int64_t arena_elements = 0;
+  int64_t arena_elements = 0, arena_bytes = 0;
   size_t n_groups = 0, n_recomputed = 0;
 };
 
-// Two micro-batches of different sizes, with a gradient of the hidden state made up from it.
-Outcome RunPass(const TinyModel<float>& model, std::span<const TensorView> views, int32_t level) {
+const std::vector<std::vector<int32_t>> kTwoBatches = {{9, 23, 1}, {40, 7}};
+
+// Writes where the head would: all over its memory, and into the gradient of its weight.
+void UseAsHead(const Pass& pass, Gradients& grads, int32_t weight) {
+  const std::span<unsigned char> memory = pass.HeadMemory();
+  std::fill(memory.begin(), memory.end(), static_cast<unsigned char>(0xFF));
+  if (!grads.Wanted(weight)) return;
+  const TensorView& gradient = grads.ForAdding(weight);
+  for (int64_t i = 0; i < gradient.numel(); ++i) gradient.as<float>()[i] += 0.25F;
+}
+
+// Micro-batches of different sizes, with a gradient of the hidden state made up from it. `lends`:
+// each may work in the memory of the gradients, which hold rubbish, and nothing is added up.
+Outcome RunPass(const TinyModel<float>& model, std::span<const TensorView> views, int32_t level,
+                const std::vector<std::vector<int32_t>>& batches = kTwoBatches,
+                bool lends = false) {
   SetThreads(kThreads);
   Pass pass(model.graph, views, Mode::kTraining, kThreads, -1, level);
   Gradients grads(model.graph, DType::kF32);
   Outcome outcome;
+  const PassMemory::Lent lent{
+      .data = grads.data(), .gradients = &grads.space(), .head_bytes = 70000};
   grads.Begin();
-  for (const std::vector<int32_t>& lengths : {std::vector{9, 23, 1}, std::vector{40, 7}}) {
+  for (const std::vector<int32_t>& lengths : batches) {
     const MicroBatch batch = Documents(lengths, model.graph.vocab());
-    const TensorView hidden = pass.Forward(RowsOf(batch), nullptr);
+    if (lends) {
+      grads.Begin();
+      std::fill_n(reinterpret_cast<float*>(grads.data()), grads.space().elements, std::nanf(""));
+    }
+    const TensorView hidden = pass.Forward(RowsOf(batch), nullptr, lends ? &lent : nullptr);
     outcome.hidden.assign(hidden.as<float>(), hidden.as<float>() + hidden.numel());
     const TensorView d_hidden = pass.HiddenGradient();
     for (size_t i = 0; i < outcome.hidden.size(); ++i) {
       d_hidden.as<float>()[i] = std::sin(outcome.hidden[i] * 3 + static_cast<float>(i % 7));
     }
+    UseAsHead(pass, grads, model.graph.head);
     pass.Backward(grads);
   }
   grads.Finish();
@@ -67,6 +89,7 @@ Outcome RunPass(const TinyModel<float>& model, std::span<const TensorView> views
     outcome.gradients.emplace_back(view.as<float>(), view.as<float>() + view.numel());
   }
   outcome.arena_elements = pass.plan().row_elements;
+  outcome.arena_bytes = pass.arena_bytes();
   outcome.n_groups = pass.plan().groups.size();
   outcome.n_recomputed = pass.plan().recomputed.size();
   return outcome;
@@ -119,6 +142,42 @@ TEST(Recompute, GradientsAreTheSameBitsWithExperts) {
 }
 TEST(Recompute, GradientsAreTheSameBitsWithAFrozenEmbedding) {
   CheckLevels({.layers = 3, .tied = false, .frozen_embedding = RETORT_PARAM_FROZEN}, true);
+}
+
+// The layout of the first pass, a larger one, and one that has more room than it needs.
+void CheckLent(const TinySpec& spec) {
+  const TinyModel<float> model(spec);
+  const Stacked block(model);
+  const std::vector<int32_t> few = {9, 23, 1}, many = {40, 7};
+  for (int32_t level = 0; level <= kRecomputeMost; ++level) {
+    const Outcome small = RunPass(model, block.views(), level, {few});
+    const Outcome large = RunPass(model, block.views(), level, {many});
+    const Outcome lent = RunPass(model, block.views(), level, {few}, /*lends=*/true);
+    ExpectSameBits(small, lent);
+    ExpectSameBits(large, RunPass(model, block.views(), level, {few, many}, true));
+    ExpectSameBits(small, RunPass(model, block.views(), level, {many, few}, true));
+    ASSERT_EQ(std::memcmp(small.hidden.data(), lent.hidden.data(), 4 * lent.hidden.size()), 0);
+  }
+}
+
+TEST(Lent, GradientsAreTheSameBits) {
+  for (const bool tied : {false, true}) {
+    CheckLent({.layers = 3, .heads = 8, .kv_heads = 4, .tied = tied});
+    CheckLent({.layers = 3, .tied = tied, .branch_first = true});
+  }
+  CheckLent({.layers = 3, .tied = false, .frozen_embedding = RETORT_PARAM_FROZEN});
+  CheckLent({.layers = 3, .custom_ops = true});
+  CheckLent({.layers = 3, .row_ops = true});
+  CheckLent({.layers = 3, .experts = true, .aux_coef = 0.3});
+}
+
+TEST(Lent, APassOverFewRowsFindsRoomInTheGradients) {
+  const TinyModel<float> model({.layers = 8, .width = 128, .head_dim = 32, .hidden = 512});
+  const Stacked block(model);
+  const Outcome own = RunPass(model, block.views(), 0, {{90}});
+  const Outcome lent = RunPass(model, block.views(), 0, {{90}}, true);
+  ExpectSameBits(own, lent);
+  EXPECT_LT(lent.arena_bytes, own.arena_bytes / 2);
 }
 
 TEST(Merge, GradientsAreThoseOfSeparateProducts) {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "core/engine/engine.h"
 #include "core/json/json.h"
 #include "host/pipeline/pipeline.h"
 
@@ -267,6 +268,28 @@ TEST(PipelineConfig, BatchIsGivenOnce) {
   ASSERT_TRUE(config.ok()) << config.status().ToString();
   EXPECT_EQ(config->stages[2].sft.per_device, 2);
   EXPECT_EQ(config->stages[2].sft.batch_tokens, 0);
+}
+
+TEST(PipelineConfig, RecomputeIsALevelOrAuto) {
+  const auto recompute = [](const std::string& value, const Overrides& overrides = {}) {
+    const Result<PipelineConfig> config =
+        Parse(Replaced(kWhole, R"("optimizer": "adamw")", value), overrides);
+    EXPECT_TRUE(config.ok()) << config.status().ToString();
+    return config.ok() ? config->stages[2].sft : SftStage{};
+  };
+  EXPECT_EQ(recompute(R"("recompute": 2)").recompute, 2);
+  EXPECT_EQ(recompute(R"("recompute": 0)").recompute, 0);
+  const SftStage automatic = recompute(R"("recompute": "auto", "memory_limit": 8000000000)");
+  EXPECT_EQ(automatic.recompute, engine::kRecomputeAuto);
+  EXPECT_EQ(automatic.memory_limit, 8000000000);
+  const SftStage set = recompute(R"("recompute": 1)", {.set = {"stages.sft.recompute=auto"}});
+  EXPECT_EQ(set.recompute, engine::kRecomputeAuto);
+  EXPECT_EQ(set.memory_limit, 0);
+  const auto error = [](const std::string& to) { return ErrorOf(R"("optimizer": "adamw")", to); };
+  EXPECT_THAT(error(R"("recompute": "all")"), HasSubstr("must be a number or 'auto', not 'all'"));
+  EXPECT_THAT(error(R"("recompute": 3)"), HasSubstr("3 is above 2"));
+  EXPECT_THAT(error(R"("recompute": -1)"), HasSubstr("-1 is below 0"));
+  EXPECT_THAT(error(R"("recompute": "auto", "memory_limit": -5)"), HasSubstr("-5 is below 0"));
 }
 
 TEST(PipelineConfig, WeightDecayIsTakenOutOfTheOptimizersConfig) {

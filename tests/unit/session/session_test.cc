@@ -30,6 +30,25 @@ SessionOptions Options(const char* plugin_dir, const char* engine_path = "", int
 
 Session WithBuiltins() { return Session(Options(RETORT_BUILTIN_DIR)); }
 
+TEST(SessionPlugins, ASwitchThatIsNoneIsRefused) {
+  const auto error = [](const char* names) {
+    setenv("RETORT_DISABLE", names, 1);
+    Session session(Options(RETORT_BUILTIN_DIR));
+    const Status status = session.EnsurePlugins();
+    unsetenv("RETORT_DISABLE");
+    return status;
+  };
+  const Status wrong = error("merge,areena");
+  EXPECT_EQ(wrong.code(), Code::kInvalidArgument);
+  EXPECT_THAT(wrong.message(), AllOf(HasSubstr("RETORT_DISABLE names \"areena\""),
+                                     HasSubstr("did you mean \"arena\"?"),
+                                     HasSubstr("arena, merge, addnorm, multitensor")));
+  EXPECT_THAT(error("Merge").message(), HasSubstr("\"Merge\""));
+  EXPECT_TRUE(error("merge,arena").ok());
+  EXPECT_TRUE(error("addnorm,multitensor,").ok());
+  EXPECT_TRUE(error("").ok());
+}
+
 TEST(SessionPlugins, AMissingFolderIsNamed) {
   Session session(Options("/nowhere/plugins", ""));
   EXPECT_THAT(session.EnsurePlugins().message(), HasSubstr("/nowhere/plugins"));
