@@ -41,6 +41,7 @@ golden: setup ## remakes fixtures and goldens with transformers (installs it int
 	@python=$$(tests/peers/setup.sh) && $$python tests/peers/make_fixtures.py && \
 	  $$python tests/peers/make_goldens.py && $$python tests/peers/make_gguf_goldens.py && \
 	  $$python tests/peers/make_engine_goldens.py && $$python tests/peers/make_plugin_goldens.py && \
+	  $$python tests/peers/make_optimizer_goldens.py && \
 	  $$python tests/peers/make_advantage_goldens.py > tests/golden/advantages.txt && \
 	  $$python tests/peers/make_sampler_goldens.py && $$python tests/peers/make_policy_goldens.py && \
 	  $$python tests/peers/make_kd_goldens.py && $$python tests/peers/make_preference_goldens.py && \

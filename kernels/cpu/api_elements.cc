@@ -1,4 +1,4 @@
-// C interface: element-wise loops, activations, embedding, optimizer.
+// C interface: element-wise loops, activations, embedding.
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/dispatch.h"
 #include "retort/kernels/elementwise.h"
@@ -8,92 +8,6 @@ namespace {
 
 // Pieces of 1024 elements keep every cut on a whole vector.
 constexpr int64_t kPiece = 1024;
-
-template <class S>
-void AdamW(const retort_adamw_params& params, S* p, const S* grad, S* m, S* v, int64_t n,
-           int n_threads) noexcept {
-  auto* const kernel = ActiveTable<S>().adamw;
-  Split(n, kPiece, n, n_threads, [&](int64_t begin, int64_t end) {
-    kernel(params, p + begin, grad + begin, m + begin, v + begin, end - begin);
-  });
-}
-
-// A sum of squares is that of 64 segments of whole blocks, whatever the number of threads; f64
-// above the blocks.
-constexpr int64_t kSegments = 64;
-
-template <class S>
-void SumSegments(double (*kernel)(const S*, int64_t), const S* x, int64_t n, int64_t begin,
-                 int64_t end, double* partial) {
-  const int64_t blocks = (n + kSquaresBlock - 1) / kSquaresBlock;
-  for (int64_t s = begin; s < end; ++s) {
-    for (int64_t b = blocks * s / kSegments; b < blocks * (s + 1) / kSegments; ++b) {
-      const int64_t first = b * kSquaresBlock;
-      partial[s] += kernel(x + first, n - first < kSquaresBlock ? n - first : kSquaresBlock);
-    }
-  }
-}
-double Total(const double* partial) {
-  double total = 0;
-  for (int64_t s = 0; s < kSegments; ++s) total += partial[s];
-  return total;
-}
-
-template <class S>
-double SumSquares(const S* x, int64_t n, int n_threads) noexcept {
-  auto* const kernel = ActiveTable<S>().sum_squares_block;
-  double partial[kSegments] = {};
-  Split(kSegments, 1, n, n_threads,
-        [&](int64_t begin, int64_t end) { SumSegments(kernel, x, n, begin, end, partial); });
-  return Total(partial);
-}
-
-// Pieces of all tensors in a row, cut evenly.
-template <class S, class Tensor>
-void AdamWList(const Tensor* tensors, int64_t n_tensors, int n_threads) noexcept {
-  const auto pieces = [](const Tensor& t) { return (t.n + kPiece - 1) / kPiece; };
-  int64_t all = 0;
-  for (int64_t i = 0; i < n_tensors; ++i) all += pieces(tensors[i]);
-  auto* const kernel = ActiveTable<S>().adamw;
-  Split(all, 1, all * kPiece, n_threads, [&](int64_t begin, int64_t end) {
-    int64_t first = 0;  // of tensor i
-    for (int64_t i = 0; i < n_tensors && first < end; first += pieces(tensors[i++])) {
-      const Tensor& t = tensors[i];
-      const int64_t from = begin > first ? (begin - first) * kPiece : 0;
-      const int64_t to = (end - first) * kPiece < t.n ? (end - first) * kPiece : t.n;
-      if (from < to)
-        kernel(*t.params, t.p + from, t.grad + from, t.m + from, t.v + from, to - from);
-    }
-  });
-}
-
-// A parallel region for every kTogether tensors; bits as of SumSquares.
-template <class S, class Tensor>
-void SumSquaresList(const Tensor* tensors, int64_t n_tensors, double* sums,
-                    int n_threads) noexcept {
-  constexpr int64_t kTogether = 16, kPart = 8;
-  auto* const kernel = ActiveTable<S>().sum_squares_block;
-  for (int64_t first = 0; first < n_tensors; first += kTogether) {
-    const int64_t count = n_tensors - first < kTogether ? n_tensors - first : kTogether;
-    double partial[kTogether][kSegments] = {};
-    const auto run = [&](int64_t task) {
-      const Tensor& t = tensors[first + task / (kSegments / kPart)];
-      const int64_t s = task % (kSegments / kPart) * kPart;
-      SumSegments(kernel, t.x, t.n, s, s + kPart, partial[task / (kSegments / kPart)]);
-    };
-    int64_t elements = 0;
-    for (int64_t i = 0; i < count; ++i) elements += tensors[first + i].n;
-    const int64_t tasks = count * (kSegments / kPart);
-    // Apart, since a region of one thread allocates its team anew each time.
-    if (n_threads <= 1 || elements < kSerialElements) {
-      for (int64_t task = 0; task < tasks; ++task) run(task);
-    } else {
-#pragma omp parallel for schedule(dynamic) num_threads(n_threads)
-      for (int64_t task = 0; task < tasks; ++task) run(task);
-    }
-    for (int64_t i = 0; i < count; ++i) sums[first + i] = Total(partial[i]);
-  }
-}
 
 template <class S>
 void Gated(GatedArgs<S> a, bool backward, int n_threads) noexcept {
@@ -159,21 +73,6 @@ extern "C" {
     auto* const kernel = ActiveTable<S>().activation_backward;                                    \
     Split(n, kPiece, 4 * n, n_threads,                                                            \
           [&](int64_t i, int64_t end) { kernel(kind, x + i, dy + i, dx + i, end - i); });         \
-  }                                                                                               \
-  void retort_adamw_##name(const retort_adamw_params* params, S* p, const S* grad, S* m, S* v,    \
-                           int64_t n, int n_threads) noexcept {                                   \
-    AdamW<S>(*params, p, grad, m, v, n, n_threads);                                               \
-  }                                                                                               \
-  double retort_sum_squares_##name(const S* x, int64_t n, int n_threads) noexcept {               \
-    return SumSquares<S>(x, n, n_threads);                                                        \
-  }                                                                                               \
-  void retort_adamw_list_##name(const retort_adamw_tensor_##name* tensors, int64_t n_tensors,     \
-                                int n_threads) noexcept {                                         \
-    AdamWList<S>(tensors, n_tensors, n_threads);                                                  \
-  }                                                                                               \
-  void retort_sum_squares_list_##name(const retort_tensor_##name* tensors, int64_t n_tensors,     \
-                                      double* sums, int n_threads) noexcept {                     \
-    SumSquaresList<S>(tensors, n_tensors, sums, n_threads);                                       \
   }
 
 #define RETORT_DEFINE_ROWS(S, name)                                                               \

@@ -23,6 +23,10 @@ namespace retort::kernels {
 // Columns per partial sum of a softmax row; elements per partial sum of squares.
 constexpr int64_t kSoftmaxBlock = 256;
 constexpr int64_t kSquaresBlock = 4096;
+// Rows per partial sum of a column's squares.
+constexpr int64_t kSquaresRows = 256;
+// Numbers in [0, 1] that codes tell apart begin with these upper 16 bits: 2^-24.
+constexpr uint32_t kFirstCodeBucket = 0x3380;
 // Vectors per partial sum of a norm's weight gradient.
 constexpr int64_t kNormChunk = 64;
 // Virtual rows of one task of attention over a blocked cache.
@@ -258,6 +262,18 @@ struct Tables {
   void (*logit_bins)(const BinArgs&, const float* p, int64_t* counts, double* masses);
   void (*blocked_gemm)(const BlockedArgs&, const BlockedRange&);
   int64_t (*logit_bin_ids)(const BinArgs&, int64_t bin, int32_t* ids);
+  void (*lion)(const retort_lion_params&, float* p, const float* grad, float* m, int64_t n);
+  // m may be NULL.
+  void (*sgd)(const retort_sgd_params&, float* p, const float* grad, float* m, int64_t n);
+  // Elements [begin, end) of the tensor; begin is a whole block.
+  void (*adamw8)(const retort_code_books&, const retort_adamw8_tensor&, int64_t begin, int64_t end);
+  // The sum of (g * by_col)^2 over a row; by_col may be NULL (1).
+  float (*square_row)(const float* g, const float* by_col, int64_t n);
+  // means[j] of g^2 over all rows, j in [begin, end).
+  void (*square_columns)(const retort_factored_matrix&, float* means, int64_t begin, int64_t end);
+  // p = p * keep - scale * g * by_col, a row.
+  void (*factored_update)(const float* g, const float* by_col, float keep, float scale, float* p,
+                          int64_t n);
 };
 
 namespace portable {

@@ -79,7 +79,7 @@ TEST(Outside, OneLibraryOfSeveralKinds) {
   std::string names;
   for (const PluginInfo* info : registry.List()) names += info->kind + "/" + info->id + " ";
   EXPECT_EQ(names,
-            "generator/calculator loss/focal loss/preference op/soft_cap optimizer/sgd "
+            "generator/calculator loss/focal loss/preference op/soft_cap optimizer/momentum "
             "reward/ends_with source/additions ");
   const auto reward = registry.Create("reward", "ends_with", R"({"text": "."})", {}).value();
   EXPECT_THAT(ScoreAll(reward, {{"So.", "", ""}, {"So", "", ""}}).score,
@@ -124,9 +124,10 @@ TEST(Outside, FocalGradient) {
 TEST(Outside, SgdSteps) {
   PluginRegistry registry;
   ASSERT_TRUE(registry.LoadFile(Outside("kinds")).ok());
-  const auto sgd = registry.Create("optimizer", "sgd", R"({"momentum": 0.5})", {}).value();
+  const auto momentum =
+      registry.Create("optimizer", "momentum", R"({"momentum": 0.5})", {}).value();
   const auto* table =
-      static_cast<const retort_optimizer_v1*>(sgd.interface(RETORT_OPTIMIZER_INTERFACE));
+      static_cast<const retort_optimizer_v1*>(momentum.interface(RETORT_OPTIMIZER_INTERFACE));
   std::vector<float> p = {1}, g = {2}, v = {0};
   Tensor param(p, {1}), grad(g, {1}), state(v, {1});
   retort_tensor* const states[] = {state.get()};
@@ -150,9 +151,9 @@ TEST(Outside, SgdSteps) {
                                       .n_groups = 1,
                                       ._pad = 0,
                                       .grad_scale = nullptr};
-  PluginCall call(sgd.name());
+  PluginCall call(momentum.name());
   for (const float want : {0.8F, 0.5F}) {
-    ASSERT_EQ(table->step(sgd.get(), call.Begin(), &args), RETORT_OK) << call.error_text();
+    ASSERT_EQ(table->step(momentum.get(), call.Begin(), &args), RETORT_OK) << call.error_text();
     EXPECT_FLOAT_EQ(p[0], want);
   }
 }

@@ -96,6 +96,14 @@ void KvAttention(const KvArgs& args, const KvTask& task);
 void KvAppend(const KvArgs& args, int64_t begin, int64_t end);
 void BlockedGemm(const BlockedArgs& args, const BlockedRange& range);
 void LogitBins(const BinArgs& args, const float* p, int64_t* counts, double* masses);
+void Lion(const retort_lion_params& params, float* p, const float* grad, float* m, int64_t n);
+void Sgd(const retort_sgd_params& params, float* p, const float* grad, float* m, int64_t n);
+void AdamW8(const retort_code_books& books, const retort_adamw8_tensor& tensor, int64_t begin,
+            int64_t end);
+float SquareRow(const float* g, const float* by_col, int64_t n);
+void SquareColumns(const retort_factored_matrix& matrix, float* means, int64_t begin, int64_t end);
+void FactoredUpdate(const float* g, const float* by_col, float keep, float scale, float* p,
+                    int64_t n);
 int64_t LogitBinIds(const BinArgs& args, int64_t bin, int32_t* ids);
 
 }  // namespace retort::kernels::RETORT_KERNELS_NS

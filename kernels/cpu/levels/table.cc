@@ -50,7 +50,13 @@ extern constexpr Tables kTables = {.f32 = MakeTable<F16>(),
                                    .kv_append = KvAppend,
                                    .logit_bins = LogitBins,
                                    .blocked_gemm = BlockedGemm,
-                                   .logit_bin_ids = LogitBinIds};
+                                   .logit_bin_ids = LogitBinIds,
+                                   .lion = Lion,
+                                   .sgd = Sgd,
+                                   .adamw8 = AdamW8,
+                                   .square_row = SquareRow,
+                                   .square_columns = SquareColumns,
+                                   .factored_update = FactoredUpdate};
 #if RETORT_KERNELS_LEVEL == 0
 extern constexpr Table<double> kTableF64 = MakeTable<D16>();
 #endif

@@ -3,10 +3,10 @@
 //   p -= lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 // Loshchilov and Hutter, "Decoupled weight decay regularization". State is f32.
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "retort/kernels/optimizer.h"
@@ -15,7 +15,6 @@
 namespace {
 
 using retort::sdk::Call;
-using retort::sdk::Failure;
 using retort::sdk::OptimizerSpec;
 using retort::sdk::Update;
 
@@ -33,15 +32,8 @@ constexpr const char* kSchema = R"({
 
 class AdamW {
  public:
-  explicit AdamW(const retort::sdk::Config& config) : eps_(config.Double("eps")) {
-    const retort::sdk::JsonValue betas = config["betas"];
-    if (betas.size() != 2) {
-      throw Failure(RETORT_INVALID_ARGUMENT,
-                    "/betas: has " + std::to_string(betas.size()) + " numbers, must have 2");
-    }
-    beta1_ = Beta(betas.at(0));
-    beta2_ = Beta(betas.at(1));
-  }
+  explicit AdamW(const retort::sdk::Config& config)
+      : betas_(retort::sdk::BetasOf(config)), eps_(config.Double("eps")) {}
 
   OptimizerSpec Spec(const retort_param_info&) const {
     return {.states = {"exp_avg", "exp_avg_sq"}};
@@ -58,19 +50,17 @@ class AdamW {
  private:
   void Add(const Update& update) {
     const std::span<float> param = update.param(), m = update.state(0), v = update.state(1);
-    if (update.grad().size() != param.size() || m.size() != param.size() ||
-        v.size() != param.size()) {
-      throw Failure(RETORT_INVALID_ARGUMENT, std::string(update.info().name) +
-                                                 ": gradient and state must have the param's size");
+    for (size_t size : {update.grad().size(), m.size(), v.size()}) {
+      update.ExpectSize(size, param.size());
     }
     const auto step = static_cast<double>(update.step());
     params_.push_back({.learning_rate = update.learning_rate(),
-                       .beta1 = beta1_,
-                       .beta2 = beta2_,
+                       .beta1 = betas_[0],
+                       .beta2 = betas_[1],
                        .eps = eps_,
                        .weight_decay = update.weight_decay(),
-                       .bias_correction1 = 1 - std::pow(beta1_, step),
-                       .bias_correction2 = 1 - std::pow(beta2_, step),
+                       .bias_correction1 = 1 - std::pow(betas_[0], step),
+                       .bias_correction2 = 1 - std::pow(betas_[1], step),
                        .grad_scale = update.grad_scale()});
     tensors_.push_back({.p = param.data(),
                         .grad = update.grad().data(),
@@ -79,13 +69,9 @@ class AdamW {
                         .n = static_cast<int64_t>(param.size()),
                         .params = &params_.back()});
   }
-  static double Beta(const retort::sdk::JsonValue& value) {
-    const double beta = value.AsDouble();
-    if (beta >= 1) throw Failure(RETORT_INVALID_ARGUMENT, value.name() + ": must be below 1");
-    return beta;
-  }
 
-  double eps_, beta1_ = 0, beta2_ = 0;
+  std::array<double, 2> betas_;
+  double eps_;
   std::vector<retort_adamw_params> params_;  // of the step at hand
   std::vector<retort_adamw_tensor_f32> tensors_;
 };

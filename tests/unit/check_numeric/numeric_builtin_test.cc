@@ -94,8 +94,29 @@ TEST(NumericBuiltins, XieluKeepsTheRulesOfOps) {
   ExpectPasses(OpRules(), BuiltinSubject("op", "xielu", "{}"), {"op.decode", "op.inplace"});
 }
 
-TEST(NumericBuiltins, AdamWKeepsTheRulesOfOptimizers) {
-  ExpectPasses(OptimizerRules(), BuiltinSubject("optimizer", "adamw", "{}"), {"optimizer.load"});
+TEST(NumericBuiltins, OptimizersKeepTheirRules) {
+  const std::vector<std::pair<const char*, const char*>> plugins = {
+      {"adamw", "{}"},
+      {"adamw_8bit", "{}"},
+      {"adamw_8bit", R"({"min_8bit_size": 100})"},
+      {"lion", "{}"},
+      {"sgd", "{}"},
+      {"sgd", R"({"momentum": 0.9, "nesterov": true})"},
+      {"sgd", R"({"momentum": 0.9, "dampening": 0.5, "decoupled_weight_decay": true})"}};
+  for (const auto& [id, config] : plugins) {
+    SCOPED_TRACE(std::string(id) + " " + config);
+    ExpectPasses(OptimizerRules(), BuiltinSubject("optimizer", id, config), {"optimizer.load"});
+  }
+}
+
+TEST(NumericBuiltins, OptimizersOfWholeMatricesKeepTheirRules) {
+  for (const char* config : {"{}", R"({"adjust": "original", "nesterov": false})"}) {
+    ExpectPasses(OptimizerRules(), BuiltinSubject("optimizer", "muon", config), {"optimizer.load"});
+  }
+  for (const char* config : {"{}", R"({"scale_parameter": true, "relative_step": true})"}) {
+    ExpectPasses(OptimizerRules(), BuiltinSubject("optimizer", "adafactor", config),
+                 {"optimizer.load", "optimizer.shards"});
+  }
 }
 
 #ifdef RETORT_ENGINE_FILE

@@ -8,8 +8,10 @@
 #ifndef RETORT_SDK_OPTIMIZER_H_
 #define RETORT_SDK_OPTIMIZER_H_
 
+#include <array>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "retort/abi/draft/optimizer.h"
@@ -19,9 +21,36 @@
 
 namespace retort::sdk {
 
+// One state tensor of a param; names are string literals. A name alone: f32 zeros like the param.
+struct StateSpec {
+  StateSpec(const char* state_name, uint32_t state_dtype = RETORT_STATE_F32, double start = 0)
+      : name(state_name), dtype(state_dtype), init_value(start) {}
+  // One f32 zero per `elements` of the param.
+  static StateSpec PerBlock(const char* name, uint64_t elements) {
+    StateSpec spec(name);
+    spec.shape = RETORT_STATE_SHAPE_PER_BLOCK;
+    spec.block = elements;
+    return spec;
+  }
+  // f32 zeros of a shape of its own; with RETORT_GRAIN_WHOLE.
+  static StateSpec Explicit(const char* name, std::vector<int64_t> dims) {
+    StateSpec spec(name);
+    spec.shape = RETORT_STATE_SHAPE_EXPLICIT;
+    spec.dims = std::move(dims);
+    return spec;
+  }
+  bool operator==(const StateSpec&) const = default;
+
+  const char* name;
+  uint32_t dtype, shape = RETORT_STATE_SHAPE_AS_PARAM;
+  double init_value;
+  uint64_t block = 0;
+  std::vector<int64_t> dims = {};
+};
+
 struct OptimizerSpec {
   uint32_t grain = RETORT_GRAIN_ELEMENTWISE;
-  std::vector<const char*> states = {};  // names (string literals) of f32 tensors like the param, 0
+  std::vector<StateSpec> states = {};
   bool operator==(const OptimizerSpec&) const = default;
 };
 
@@ -35,17 +64,44 @@ class Update {
   const retort_optimizer_tensor& raw() const { return *tensor_; }
   std::span<float> param() const { return FlatOf<float>(*tensor_->param, "param"); }
   std::span<float> grad() const { return FlatOf<float>(*tensor_->grad, "grad"); }
-  std::span<float> state(size_t i) const { return FlatOf<float>(*tensor_->states[i], "state"); }
+  template <class T = float>
+  std::span<T> state(size_t i) const {
+    return FlatOf<T>(*tensor_->states[i], "state");
+  }
   int64_t step() const { return tensor_->step; }  // from 1
   double learning_rate() const { return args_->learning_rate[info().group]; }
   double weight_decay() const { return args_->weight_decay[info().group]; }
   double grad_scale() const { return grad_scale_; }
+  // Throws unless `size`, of the gradient or a state, is `expected`.
+  void ExpectSize(size_t size, size_t expected) const {
+    if (size == expected) return;
+    throw Failure(RETORT_INVALID_ARGUMENT,
+                  std::string(info().name) + ": its gradient or a state has " +
+                      std::to_string(size) + " elements, must have " + std::to_string(expected));
+  }
 
  private:
   const retort_optimizer_args* args_;
   const retort_optimizer_tensor* tensor_;
   double grad_scale_;
 };
+
+// config["betas"]: two decays from 0 on, below 1.
+inline std::array<double, 2> BetasOf(const Config& config) {
+  const JsonValue betas = config["betas"];
+  if (betas.size() != 2) {
+    throw Failure(RETORT_INVALID_ARGUMENT,
+                  "/betas: has " + std::to_string(betas.size()) + " numbers, must have 2");
+  }
+  std::array<double, 2> values{};
+  for (size_t i = 0; i < 2; ++i) {
+    values[i] = betas.at(i).AsDouble();
+    if (values[i] < 0 || values[i] >= 1) {
+      throw Failure(RETORT_INVALID_ARGUMENT, betas.at(i).name() + ": must be below 1");
+    }
+  }
+  return values;
+}
 
 namespace internal {
 
@@ -95,9 +151,10 @@ class OptimizerInstance final : public Instance {
     }
     Stored& s = specs_.emplace_back();
     s.spec = std::move(spec);
-    for (const char* name : s.spec.states) {
-      s.states.push_back({name, RETORT_STATE_F32, RETORT_STATE_SHAPE_AS_PARAM,
-                          RETORT_STATE_INIT_CONSTANT, 0, 0, 0, nullptr});
+    for (const StateSpec& state : s.spec.states) {
+      s.states.push_back({state.name, state.dtype, state.shape, RETORT_STATE_INIT_CONSTANT,
+                          static_cast<uint32_t>(state.dims.size()), state.init_value, state.block,
+                          state.dims.empty() ? nullptr : state.dims.data()});
     }
     s.raw = {sizeof(s.raw),   0,
              s.spec.grain,    static_cast<uint32_t>(s.states.size()),

@@ -12,9 +12,9 @@ using retort::sdk::Call;
 using retort::sdk::OptimizerSpec;
 using retort::sdk::Update;
 
-class Sgd {
+class Momentum {
  public:
-  explicit Sgd(const retort::sdk::Config& config) : momentum_(config.Double("momentum")) {}
+  explicit Momentum(const retort::sdk::Config& config) : momentum_(config.Double("momentum")) {}
 
   // One f32 tensor of the param's shape, starting at 0: the host allocates, shards and saves it.
   OptimizerSpec Spec(const retort_param_info&) const { return {.states = {"momentum_buffer"}}; }
@@ -33,7 +33,7 @@ class Sgd {
   double momentum_;
 };
 
-RETORT_OPTIMIZER("sgd", Sgd, "gradient descent with momentum", R"({
+RETORT_OPTIMIZER("momentum", Momentum, "gradient descent with momentum", R"({
   "type": "object",
   "properties": {
     "momentum": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.9},
