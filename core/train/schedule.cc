@@ -11,12 +11,15 @@
 namespace retort::train {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, ScheduleKind>, 6> kKinds = {{
+constexpr std::array<std::pair<std::string_view, ScheduleKind>, 9> kKinds = {{
     {"constant", ScheduleKind::kConstant},
     {"constant_with_warmup", ScheduleKind::kConstantWithWarmup},
     {"linear", ScheduleKind::kLinear},
     {"cosine", ScheduleKind::kCosine},
+    {"cosine_with_restarts", ScheduleKind::kCosineWithRestarts},
     {"cosine_with_min_lr", ScheduleKind::kCosineWithMinLr},
+    {"polynomial", ScheduleKind::kPolynomial},
+    {"inverse_sqrt", ScheduleKind::kInverseSqrt},
     {"wsd", ScheduleKind::kWsd},
 }};
 constexpr std::array<std::pair<std::string_view, DecayType>, 3> kDecays = {{
@@ -36,6 +39,8 @@ auto Lookup(const Table& table, std::string_view name, const char* what)
   return InvalidArgument(std::string(what) + " \"" + std::string(name) +
                          "\" is unknown; it must be one of: " + known);
 }
+
+constexpr int64_t kInverseSqrtScale = 10000;  // without warm-up
 
 double Cosine(double progress) { return 0.5 * (1.0 + std::cos(std::numbers::pi * progress)); }
 
@@ -69,6 +74,10 @@ Result<Schedule> Schedule::Make(const ScheduleOptions& options) {
   }
   if (!(options.min_lr_ratio >= 0 && options.min_lr_ratio <= 1)) {
     return bad("min_lr_ratio", options.min_lr_ratio, "between 0 and 1");
+  }
+  if (options.num_cycles < 1) return bad("num_cycles", options.num_cycles, "at least 1");
+  if (!(options.power > 0) || !std::isfinite(options.power)) {
+    return bad("power", options.power, "above 0");
   }
   if (options.decay_steps < -1) return bad("decay_steps", options.decay_steps, "at least 0");
   Schedule schedule(options);
@@ -117,6 +126,18 @@ double Schedule::Factor(int64_t done) const {
     case ScheduleKind::kCosineWithMinLr: {
       const double low = options_.min_lr_ratio;
       return low + (1 - low) * Cosine(progress);
+    }
+    case ScheduleKind::kCosineWithRestarts: {
+      if (progress >= 1) return 0;
+      return Cosine(std::fmod(static_cast<double>(options_.num_cycles) * progress, 1.0));
+    }
+    case ScheduleKind::kPolynomial: {
+      const double low = options_.min_lr_ratio;
+      return low + (1 - low) * std::pow(std::max(0.0, 1 - progress), options_.power);
+    }
+    case ScheduleKind::kInverseSqrt: {
+      const double scale = static_cast<double>(warmup_ > 0 ? warmup_ : kInverseSqrtScale);
+      return 1 / std::sqrt((static_cast<double>(done - warmup_) + scale) / scale);
     }
     default: return 1;
   }

@@ -16,12 +16,16 @@ enum class ScheduleKind : uint8_t {
   kConstantWithWarmup,
   kLinear,
   kCosine,
+  kCosineWithRestarts,
   kCosineWithMinLr,
+  kPolynomial,
+  kInverseSqrt,
   kWsd,  // warm-up, stable, decay
 };
 enum class DecayType : uint8_t { kCosine, kLinear, kOneMinusSqrt };
 
-// "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr", "wsd".
+// "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
+// "cosine_with_min_lr", "polynomial", "inverse_sqrt", "wsd".
 Result<ScheduleKind> ParseScheduleKind(std::string_view name);
 // "cosine", "linear", "1-sqrt".
 Result<DecayType> ParseDecayType(std::string_view name);
@@ -31,7 +35,9 @@ struct ScheduleOptions {
   int64_t total_steps = 0;    // K, at least 1
   int64_t warmup_steps = -1;  // -1: ceil(K * warmup_ratio)
   double warmup_ratio = 0;
-  double min_lr_ratio = 0.1;                  // of cosine_with_min_lr and wsd
+  double min_lr_ratio = 0.1;                  // of cosine_with_min_lr, polynomial and wsd
+  int64_t num_cycles = 1;                     // of cosine_with_restarts
+  double power = 1;                           // of polynomial
   int64_t decay_steps = -1;                   // wsd; -1: ceil(K / 10)
   DecayType decay_type = DecayType::kCosine;  // wsd
 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes what the engine's unit tests compare with, from transformers:
-  tests/unit/train/schedules.golden  name, then one learning-rate factor a line
+  tests/unit/train/schedules.golden  steps, warm-up, decay and name, then one learning-rate factor a line
   tests/unit/graph/rope.golden       name, attention factor, then one inverse frequency a line
 SPDX-License-Identifier: Apache-2.0
 """
@@ -12,34 +12,46 @@ from transformers import optimization
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 UNIT = pathlib.Path(__file__).resolve().parents[1] / "unit"
-STEPS, WARMUP = 20, 4
+# Steps, those of warm-up, those of wsd's decay.
+RUNS = [(20, 4, 6), (20, 0, 2), (1, 0, 1), (1, 1, 0), (5, 5, 0), (7, 6, 1)]
 
 
-def factors(make):
+def factors(make, steps):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = make(optimizer)
-    values = []
-    for _ in range(STEPS):
-        values.append(schedule.get_last_lr()[0])
+    values = [schedule.get_last_lr()[0]]
+    for _ in range(steps - 1):
         optimizer.step()
         schedule.step()
+        values.append(schedule.get_last_lr()[0])
     return values
 
 
-def schedules():
+def schedules(steps, warmup, decay):
     o = optimization
-    warm = {"num_warmup_steps": WARMUP}
-    whole = {**warm, "num_training_steps": STEPS}
-    wsd = {**whole, "num_decay_steps": 6, "min_lr_ratio": 0.1}
+    warm = {"num_warmup_steps": warmup}
+    whole = {**warm, "num_training_steps": steps}
+    wsd = {**whole, "num_decay_steps": decay, "min_lr_ratio": 0.1}
     yield "constant", lambda x: o.get_constant_schedule(x)
     yield "constant_with_warmup", lambda x: o.get_constant_schedule_with_warmup(x, **warm)
     yield "linear", lambda x: o.get_linear_schedule_with_warmup(x, **whole)
     yield "cosine", lambda x: o.get_cosine_schedule_with_warmup(x, **whole)
+    yield "cosine_with_restarts", lambda x: o.get_cosine_with_hard_restarts_schedule_with_warmup(
+        x, num_cycles=3, **whole)
     yield "cosine_with_min_lr", lambda x: o.get_cosine_with_min_lr_schedule_with_warmup(
         x, min_lr_rate=0.1, **whole)
+    yield "polynomial", lambda x: o.get_polynomial_decay_schedule_with_warmup(
+        x, lr_end=0.1, power=2.0, **whole)
+    yield "inverse_sqrt", lambda x: o.get_inverse_sqrt_schedule(x, **warm)
     yield "wsd cosine", lambda x: o.get_wsd_schedule(x, decay_type="cosine", **wsd)
     yield "wsd linear", lambda x: o.get_wsd_schedule(x, decay_type="linear", **wsd)
     yield "wsd 1-sqrt", lambda x: o.get_wsd_schedule(x, decay_type="1-sqrt", **wsd)
+
+
+def all_schedules():
+    for run in RUNS:
+        for name, make in schedules(*run):
+            yield " ".join(map(str, (*run, name))), factors(make, run[0])
 
 
 ROPES = {
@@ -95,5 +107,5 @@ def write(path, cases):
 
 
 if __name__ == "__main__":
-    write(UNIT / "train" / "schedules.golden", ((n, factors(m)) for n, m in schedules()))
+    write(UNIT / "train" / "schedules.golden", all_schedules())
     write(UNIT / "graph" / "rope.golden", ropes())

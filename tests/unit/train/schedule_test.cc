@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/train/schedule.h"
 
+#include <sstream>
+
 #include "tests/unit/engine/golden_values.h"
 
 namespace retort::train {
 namespace {
 
+// Warm-up of no step, of all and in between; runs of one step. Names: steps, warm-up, decay, kind
+// and maybe decay_type.
 TEST(Schedule, EqualsTransformers) {
   const auto cases = engine::test::ReadGolden("tests/unit/train/schedules.golden");
-  ASSERT_EQ(cases.size(), 8U);
+  ASSERT_EQ(cases.size(), 66U);
   for (const auto& [name, want] : cases) {
-    const size_t space = name.find(' ');
-    ScheduleOptions options{.total_steps = 20, .warmup_steps = 4, .decay_steps = 6};
-    options.kind = *ParseScheduleKind(name.substr(0, space));
-    if (space != std::string::npos) options.decay_type = *ParseDecayType(name.substr(space + 1));
+    ScheduleOptions options{.num_cycles = 3, .power = 2};
+    std::string kind, decay_type;
+    std::istringstream words(name);
+    words >> options.total_steps >> options.warmup_steps >> options.decay_steps >> kind;
+    options.kind = *ParseScheduleKind(kind);
+    if (words >> decay_type) options.decay_type = *ParseDecayType(decay_type);
     const auto schedule = Schedule::Make(options);
     ASSERT_TRUE(schedule.ok()) << schedule.status().ToString();
+    ASSERT_EQ(want.size(), static_cast<size_t>(options.total_steps));
     for (size_t k = 0; k < want.size(); ++k) {
       EXPECT_NEAR(schedule->Factor(static_cast<int64_t>(k)), want[k], 1e-15) << name << " " << k;
     }
@@ -50,6 +57,8 @@ TEST(Schedule, OptionsOutOfRangeAreRefusedByName) {
   ExpectRefused({.total_steps = 5, .warmup_steps = -2}, "warmup_steps is -2");
   ExpectRefused({.total_steps = 5, .warmup_ratio = 1.5}, "warmup_ratio");
   ExpectRefused({.total_steps = 5, .min_lr_ratio = -0.1}, "min_lr_ratio");
+  ExpectRefused({.total_steps = 5, .num_cycles = 0}, "num_cycles is 0");
+  ExpectRefused({.total_steps = 5, .power = 0}, "power");
   ExpectRefused({.kind = ScheduleKind::kWsd, .total_steps = 5, .warmup_steps = 4, .decay_steps = 2},
                 "exceed the run's 5 steps");
   EXPECT_NE(ParseScheduleKind("cosin").status().message().find("cosine_with_min_lr"),
