@@ -114,17 +114,27 @@ struct KdRow {
     }
   }
 
+  template <bool kForward, bool kWantEntropy>
   void Totals() {
-    const bool forward = shape.divergence == RETORT_KERNELS_FORWARD_KL;
     Sums<4>({&student_total, &teacher_total, &cross, &teacher_logits},
             [&](const Lanes& l, V* sums) {
               sums[0] = sums[0] + l.e_student;
               sums[1] = sums[1] + l.e_teacher;
-              const V mass = forward ? l.e_teacher : l.e_student;
-              const V ratio = forward ? l.teacher - l.student : l.student - l.teacher;
+              const V mass = kForward ? l.e_teacher : l.e_student;
+              const V ratio = kForward ? l.teacher - l.student : l.student - l.teacher;
               sums[2] = sums[2] + WhereMass(mass, mass * ratio);
-              sums[3] = sums[3] + WhereMass(l.e_teacher, l.e_teacher * l.teacher);
+              if constexpr (kWantEntropy) {
+                sums[3] = sums[3] + WhereMass(l.e_teacher, l.e_teacher * l.teacher);
+              }
             });
+  }
+  void AllTotals(bool want_entropy) {
+    const bool forward = shape.divergence == RETORT_KERNELS_FORWARD_KL;
+    if (want_entropy) {
+      forward ? Totals<true, true>() : Totals<false, true>();
+    } else {
+      forward ? Totals<true, false>() : Totals<false, false>();
+    }
   }
   void PlainTotal() {  // at temperature 1
     Sums<1>({&plain_total}, [](const Lanes& l, V* sums) { sums[0] = sums[0] + Exp(l.x); });
@@ -181,38 +191,48 @@ struct KdRow {
   double TeacherEntropy() const { return log(teacher_total) - teacher_logits / teacher_total; }
 
   // T dd/dz of a vector.
+  template <int kDivergence>
   V Slope(const Lanes& l, int roots) const {
     const V q = l.e_student * Splat<V>(1 / student_total);
-    switch (shape.divergence) {
-      case RETORT_KERNELS_FORWARD_KL: return q - l.e_teacher * Splat<V>(1 / teacher_total);
-      case RETORT_KERNELS_REVERSE_KL: {
-        const V rest = Splat<V>(cross / student_total);  // log(q / p) - d
-        return WhereMass(l.e_student, q * (l.student - l.teacher - rest));
-      }
-      case RETORT_KERNELS_TOTAL_VARIATION: {
-        V mass, p;
-        const V sign = Sign(l, &mass, &p);
-        return Splat<V>(0.5) * q * (sign - Splat<V>(student_sign));
-      }
-      default: {
-        V log_q, log_p;
-        Mixture(l, roots, &log_q, &log_p);
-        const V share = Splat<V>(1 - shape.jsd_beta);
-        return WhereMass(l.e_student, share * q * (log_q - Splat<V>(student_mean)));
-      }
+    if constexpr (kDivergence == RETORT_KERNELS_FORWARD_KL) {
+      return q - l.e_teacher * Splat<V>(1 / teacher_total);
+    } else if constexpr (kDivergence == RETORT_KERNELS_REVERSE_KL) {
+      const V rest = Splat<V>(cross / student_total);  // log(q / p) - d
+      return WhereMass(l.e_student, q * (l.student - l.teacher - rest));
+    } else if constexpr (kDivergence == RETORT_KERNELS_TOTAL_VARIATION) {
+      V mass, p;
+      const V sign = Sign(l, &mass, &p);
+      return Splat<V>(0.5) * q * (sign - Splat<V>(student_sign));
+    } else {
+      V log_q, log_p;
+      Mixture(l, roots, &log_q, &log_p);
+      const V share = Splat<V>(1 - shape.jsd_beta);
+      return WhereMass(l.e_student, share * q * (log_q - Splat<V>(student_mean)));
     }
   }
-  // gradient may be the student's row.
-  void Gradient(double kd, double ce, S* gradient) const {
+  template <int kDivergence>
+  void GradientOf(double kd, double ce, S* gradient) const {
     const int roots = RootsFor(shape);
     const V kd_scale = Splat<V>(kd / shape.temperature);
     const V ce_scale = Splat<V>(ce == 0 ? 0 : ce / plain_total);
     ForLanes(shape.cols, [&](int64_t c, auto n) {
       const Lanes l = At(c, n);
-      V g = kd_scale * Slope(l, roots);
+      V g = kd_scale * Slope<kDivergence>(l, roots);
       if (ce != 0) g = Fma(ce_scale, Exp(l.x), g);
       StoreAt(gradient + c, g, n);
     });
+  }
+  // gradient may be the student's row.
+  void Gradient(double kd, double ce, S* gradient) const {
+    switch (shape.divergence) {
+      case RETORT_KERNELS_FORWARD_KL:
+        return GradientOf<RETORT_KERNELS_FORWARD_KL>(kd, ce, gradient);
+      case RETORT_KERNELS_REVERSE_KL:
+        return GradientOf<RETORT_KERNELS_REVERSE_KL>(kd, ce, gradient);
+      case RETORT_KERNELS_TOTAL_VARIATION:
+        return GradientOf<RETORT_KERNELS_TOTAL_VARIATION>(kd, ce, gradient);
+      default: return GradientOf<RETORT_KERNELS_JSD>(kd, ce, gradient);
+    }
   }
 };
 
@@ -224,7 +244,7 @@ void Distill<V>::Rows(const KdArgs<S>& a, int64_t begin, int64_t end) {
     const double weight = a.weight != nullptr ? static_cast<double>(a.weight[r]) : 1;
     const int64_t label = a.labels != nullptr ? a.labels[r] : -1;
     KdRow<V> row(shape, x, a.teacher + r * shape.teacher_stride);
-    row.Totals();
+    row.AllTotals(a.teacher_entropy != nullptr);
     if (shape.divergence == RETORT_KERNELS_JSD) row.Means();
     if (shape.divergence == RETORT_KERNELS_TOTAL_VARIATION) row.Distance();
     const bool plain = label >= 0 && (shape.ce_scale != 0 || a.nll != nullptr);

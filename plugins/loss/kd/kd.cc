@@ -213,10 +213,13 @@ class Kd {
                                    .jsd_beta = beta_,
                                    .kd_scale = scale_,
                                    .ce_scale = 1 - alpha_};
-    KdRows(shape, student.data, teacher, labels, weight, divergence, hard ? nll : nullptr, entropy);
+    const bool want_entropy = rows.aux || add_entropy_;
+    KdRows(shape, student.data, teacher, labels, weight, divergence, hard ? nll : nullptr,
+           want_entropy ? entropy : nullptr);
     for (int64_t i = 0; i < student.rows; ++i) {
       Put(rows, first + i,
-          {double{divergence[i]}, hard ? double{nll[i]} : 0, double{entropy[i]}, agrees[i]});
+          {double{divergence[i]}, hard ? double{nll[i]} : 0, want_entropy ? double{entropy[i]} : 0,
+           agrees[i]});
     }
   }
 
