@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "core/base/fault.h"
 #include "core/checkpoint/manifest.h"
 #include "core/io/safetensors.h"
 
@@ -67,9 +68,11 @@ Result<Manifest> WriteFiles(io::FileSystem& fs, const std::string& folder,
                        .files = {}};
   RETORT_RETURN_IF_ERROR(fs.MakeFolders(io::Join(folder, kTrainerFolder)));
   RETORT_ASSIGN_OR_RETURN(manifest.files, request.write_model(folder));
+  FaultPoint("checkpoint.model");
   if (request.has_state) {
     RETORT_RETURN_IF_ERROR(WriteState(fs, folder, request, &manifest.files));
   }
+  FaultPoint("checkpoint.state");
   RETORT_ASSIGN_OR_RETURN(
       io::FileDigest digest,
       io::DurableWrite(fs, io::Join(folder, kTrainerStateName), request.trainer_state));
@@ -97,8 +100,10 @@ Result<Found> Save(io::FileSystem& fs, const std::string& parent, const std::str
     (void)fs.RemoveAll(temporary);  // best effort: a left-over .tmp is no error
     return manifest.status().WithContext("saving " + folder);
   }
+  FaultPoint("checkpoint.written");
   RETORT_RETURN_IF_ERROR(io::MoveToTrash(fs, folder, trash).status());
   RETORT_RETURN_IF_ERROR(fs.Rename(temporary, folder));
+  FaultPoint("checkpoint.renamed");
   RETORT_RETURN_IF_ERROR(fs.SyncFolder(parent));
   return Found{.folder = folder, .manifest = std::move(*manifest)};
 }
@@ -184,6 +189,7 @@ Status Retain(io::FileSystem& fs, const std::string& parent, const std::string& 
     doomed.push_back(FolderOf(parent, steps[i]));
   }
   for (const std::string& folder : doomed) {
+    FaultPoint("checkpoint.retained");
     RETORT_ASSIGN_OR_RETURN(const std::string moved, io::MoveToTrash(fs, folder, trash));
     if (!moved.empty()) RETORT_RETURN_IF_ERROR(fs.RemoveAll(moved));
   }

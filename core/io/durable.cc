@@ -5,6 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <unistd.h>
 
+#include "core/base/fault.h"
 #include "core/io/filesystem.h"
 
 namespace retort::io {
@@ -39,9 +40,12 @@ Status DurableFile::Append(const void* data, uint64_t n) {
 }
 
 Result<FileDigest> DurableFile::Publish() {
+  FaultPoint("file.written");
   RETORT_RETURN_IF_ERROR(file_->Sync());
   RETORT_RETURN_IF_ERROR(file_->Close());
+  FaultPoint("file.synced");
   RETORT_RETURN_IF_ERROR(fs_->Rename(temporary_, path_));
+  FaultPoint("file.renamed");
   file_.reset();
   RETORT_RETURN_IF_ERROR(fs_->SyncFolder(Parent(path_)));
   return FileDigest{.name = BaseName(path_), .bytes = bytes_, .hash = hasher_.Hex()};
@@ -60,6 +64,7 @@ Result<std::string> MoveToTrash(FileSystem& fs, const std::string& path, const s
   std::string target = stem;
   for (int i = 1; fs.Exists(target); ++i) target = stem + "." + std::to_string(i);
   RETORT_RETURN_IF_ERROR(fs.Rename(path, target));
+  FaultPoint("trash.renamed");
   RETORT_RETURN_IF_ERROR(fs.SyncFolder(Parent(path)));
   return target;
 }

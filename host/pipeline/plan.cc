@@ -105,6 +105,9 @@ class Planner {
       return CheckUse(Place(stage, "generator"), "generator", stage.generate.generator->plugin);
     }
     if (stage.kind == StageKind::kFilter) return CheckChain(stage.filter.filters, true);
+    if (stage.kind == StageKind::kGrpo) {
+      RETORT_RETURN_IF_ERROR(CheckChain(stage.grpo.rewards, false));
+    }
     for (const EvalTask& task : stage.eval.tasks) {
       RETORT_RETURN_IF_ERROR(CheckChain(task.rewards, false));
     }
@@ -210,6 +213,11 @@ class Planner {
         RETORT_ASSIGN_OR_RETURN(planned->records, Count(s.data, s.limit, at_most));
         return OkStatus();
       }
+      case StageKind::kGrpo: {
+        const GrpoStage& g = stage.grpo;
+        RETORT_ASSIGN_OR_RETURN(planned->records, Count(g.data, g.limit, at_most));
+        return OkStatus();
+      }
       case StageKind::kEval: break;
     }
     for (const EvalTask& task : stage.eval.tasks) {
@@ -229,13 +237,14 @@ class Planner {
   // recomputation.
   Result<int64_t> BytesOf(const StageConfig& stage, const ModelRef& ref, PlannedStage* planned) {
     const ModelRef& root = RootOf(ref);
-    const bool trains = stage.kind == StageKind::kSft;
+    const TrainingConfig* train = stage.training();
+    const bool trains = train != nullptr && &ref == &train->model;
     RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, Open(root));
     RETORT_ASSIGN_OR_RETURN(graph::Graph graph, session_.BuildGraph(*opened->source));
     if (opened->adapter) {
       RETORT_RETURN_IF_ERROR(graph::AddLora(graph, opened->adapter->config.lora));
-    } else if (trains && stage.sft.lora) {
-      RETORT_RETURN_IF_ERROR(graph::AddLora(graph, *stage.sft.lora));
+    } else if (trains && train->lora) {
+      RETORT_RETURN_IF_ERROR(graph::AddLora(graph, *train->lora));
     }
     RETORT_ASSIGN_OR_RETURN(model::Storage storage, model::ParseStorage(root.model.storage));
     // What a stage writes is f32.
@@ -245,10 +254,15 @@ class Planner {
                            opened->source.get())
             .dtypes;
     if (trains) {
-      const engine::TrainMemory work = SftWork(stage.sft, graph, dtypes, session_.n_threads());
+      const bool policy = stage.kind == StageKind::kGrpo;
+      const int32_t threads = session_.n_threads();
+      const engine::TrainMemory work = policy ? GrpoWork(stage.grpo, graph, dtypes, threads)
+                                              : SftWork(stage.sft, graph, dtypes, threads);
       planned->recompute = work.recompute;
-      return engine::EstimateTraining(graph, work).total();
+      return engine::EstimateTraining(graph, work).total() +
+             (policy ? RolloutBytes(stage.grpo, graph, dtypes) : 0);
     }
+    if (train != nullptr) return engine::WeightBytes(graph, dtypes);  // of a reference
     return DecodeBytes(stage, {.label = ref.text, .opened = opened}, graph, dtypes,
                        planned->records);
   }
@@ -273,18 +287,23 @@ class Planner {
     return most;
   }
 
-  // Models of a stage are in memory one after the other.
+  // Models of a stage are in memory one after the other, but for those beside one being trained.
   Status EstimateMemory(const StageConfig& stage, PlannedStage* planned) {
-    std::vector<ModelRef> refs = stage.eval.models;
-    if (stage.kind == StageKind::kSft) refs.push_back(stage.sft.model);
-    if (stage.kind == StageKind::kGenerate && !stage.generate.generator) {
-      refs.push_back(stage.generate.model);
+    const TrainingConfig* train = stage.training();
+    double beside = 0;  // of models that stay while another is trained
+    for (const ModelRef* ref : stage.Models()) {
+      const Result<int64_t> bytes = BytesOf(stage, *ref, planned);
+      if (!bytes.ok()) {
+        return AsFileFault(bytes.status(), Place(stage, "model '" + ref->text + "'"));
+      }
+      const auto used = static_cast<double>(*bytes);
+      if (train != nullptr && ref != &train->model) {
+        beside += used;
+      } else {
+        planned->memory_bytes = std::max(planned->memory_bytes, used);
+      }
     }
-    for (const ModelRef& ref : refs) {
-      const Result<int64_t> bytes = BytesOf(stage, ref, planned);
-      if (!bytes.ok()) return AsFileFault(bytes.status(), Place(stage, "model '" + ref.text + "'"));
-      planned->memory_bytes = std::max(planned->memory_bytes, static_cast<double>(*bytes));
-    }
+    planned->memory_bytes += beside;
     return OkStatus();
   }
 

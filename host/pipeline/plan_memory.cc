@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/data/loader.h"
+#include "core/engine/kv_dtype.h"
 #include "core/generate/kv_budget.h"
 #include "core/graph/rope.h"
 
@@ -24,20 +25,63 @@ int64_t MicroBatches(const SftStage& stage) {
   return std::max<int64_t>(1, (stage.batch_tokens + tokens - 1) / tokens);
 }
 
-engine::TrainMemory SftWork(const SftStage& stage, const graph::Graph& graph,
-                            std::span<const DType> dtypes, int32_t n_threads) {
-  engine::TrainMemory work{.tokens = MicroBatchTokens(stage),
-                           .micro_batches = MicroBatches(stage),
-                           .recompute = static_cast<int32_t>(stage.recompute),
-                           .n_losses = static_cast<int64_t>(stage.losses.size()),
-                           .longest = stage.max_length,
+namespace {
+
+struct StepShape {
+  int64_t micro_tokens, micro_batches, longest;
+};
+
+engine::TrainMemory WorkOf(const TrainingConfig& train, const StepShape& shape,
+                           const graph::Graph& graph, std::span<const DType> dtypes,
+                           int32_t n_threads) {
+  engine::TrainMemory work{.tokens = shape.micro_tokens,
+                           .micro_batches = shape.micro_batches,
+                           .recompute = static_cast<int32_t>(train.recompute),
+                           .n_losses = static_cast<int64_t>(train.losses.size()),
+                           .longest = shape.longest,
                            .n_threads = n_threads,
                            .dtypes = dtypes};
-  if (stage.lora) work.adapter = static_cast<int32_t>(graph.adapters.size()) - 1;
+  if (train.lora) work.adapter = static_cast<int32_t>(graph.adapters.size()) - 1;
   if (work.recompute == engine::kRecomputeAuto) {
-    work.recompute = engine::ChooseRecompute(graph, work, stage.memory_limit);
+    work.recompute = engine::ChooseRecompute(graph, work, train.memory_limit);
   }
   return work;
+}
+
+}  // namespace
+
+engine::TrainMemory SftWork(const SftStage& stage, const graph::Graph& graph,
+                            std::span<const DType> dtypes, int32_t n_threads) {
+  const StepShape shape = {MicroBatchTokens(stage), MicroBatches(stage), stage.max_length};
+  return WorkOf(stage, shape, graph, dtypes, n_threads);
+}
+
+engine::TrainMemory GrpoWork(const GrpoStage& stage, const graph::Graph& graph,
+                             std::span<const DType> dtypes, int32_t n_threads) {
+  const int64_t longest = kUsualPrompt + stage.sampling.max_tokens;
+  const int64_t wanted =
+      stage.micro_batch_tokens > 0 ? stage.micro_batch_tokens : kPolicyMicroBatch;
+  const int64_t sequences =
+      stage.prompts_per_step / stage.steps_per_generation * stage.num_generations;
+  const int64_t all = sequences * longest, tokens = std::min(std::max(wanted, longest), all);
+  const StepShape shape = {tokens, (all + tokens - 1) / tokens, longest};
+  return WorkOf(stage, shape, graph, dtypes, n_threads);
+}
+
+int64_t RolloutBytes(const GrpoStage& stage, const graph::Graph& graph,
+                     std::span<const DType> dtypes) {
+  constexpr int64_t kBlock = 64;  // positions of a block of keys and values
+  const int64_t slots =
+      std::min(stage.decoding.max_batch, stage.prompts_per_step * stage.num_generations);
+  const int64_t context = kUsualPrompt + stage.sampling.max_tokens;
+  const DType kv = *engine::ParseKvDtype(stage.decoding.kv_dtype);
+  const engine::MemoryEstimate estimate =
+      engine::EstimateDecoding(graph, {.slots = slots,
+                                       .pass_tokens = kUsualPrompt,
+                                       .kv_blocks = slots * ((context + kBlock - 1) / kBlock),
+                                       .kv_dtype = kv,
+                                       .dtypes = dtypes});
+  return estimate.total() - estimate.weights - estimate.process;
 }
 
 Result<engine::MemoryEstimate> EstimateDecode(const engine::GenerateOptions& options,

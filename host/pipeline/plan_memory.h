@@ -22,6 +22,14 @@ int64_t MicroBatches(const SftStage& stage);
 // stage trains, if any, as its last one; it and `dtypes` outlive the result.
 engine::TrainMemory SftWork(const SftStage& stage, const graph::Graph& graph,
                             std::span<const DType> dtypes, int32_t n_threads);
+// Likewise; prompts are taken for kUsualPrompt tokens long.
+engine::TrainMemory GrpoWork(const GrpoStage& stage, const graph::Graph& graph,
+                             std::span<const DType> dtypes, int32_t n_threads);
+// What sampling keeps beside the weights, at its most.
+int64_t RolloutBytes(const GrpoStage& stage, const graph::Graph& graph,
+                     std::span<const DType> dtypes);
+inline constexpr int64_t kUsualPrompt = 512;
+inline constexpr int64_t kPolicyMicroBatch = 2048;  // tokens, unless micro_batch_tokens says more
 
 // One model that answers `requests`.
 Result<engine::MemoryEstimate> EstimateDecode(const engine::GenerateOptions& options,

@@ -44,11 +44,14 @@ class Anchor {
     for (EvalTask& task : stage->eval.tasks) {
       RETORT_RETURN_IF_ERROR(Chain("reward", files, &task.rewards));
     }
-    for (LossEntry& loss : stage->sft.losses) {
+    RETORT_RETURN_IF_ERROR(Chain("reward", files, &stage->grpo.rewards));
+    TrainingConfig* train = stage->training();
+    if (train == nullptr) return OkStatus();
+    for (LossEntry& loss : train->losses) {
       RETORT_RETURN_IF_ERROR(One(where + ".loss", "loss", loss.plugin, files, &loss.config));
     }
-    return One(where + ".optimizer", "optimizer", stage->sft.optimizer, files,
-               &stage->sft.optimizer_config);
+    return One(where + ".optimizer", "optimizer", train->optimizer, files,
+               &train->optimizer_config);
   }
 
   Status Use(const std::string& where, const std::string& kind, PluginUse* use) {

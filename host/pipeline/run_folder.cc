@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 
 namespace retort::host {
 namespace {
@@ -44,6 +45,7 @@ Status RunFolder::AppendMetrics(std::string_view stage, int64_t step,
   writer.Field("time", FormatUtc(RealClock().WallNs()));
   fill(writer);
   writer.EndObject();
+  FaultPoint("metrics.line");
   RETORT_RETURN_IF_ERROR(metrics_.Append(writer.text()));
   if (listener_) listener_(stage, step, writer.text());
   return OkStatus();
@@ -67,6 +69,7 @@ Status RunFolder::CutMetrics(std::string_view stage, int64_t last_step) {
     }
   }
   if (!changed) return OkStatus();
+  FaultPoint("metrics.cut");
   RETORT_RETURN_IF_ERROR(io::DurableWrite(*fs_, path, kept).status());
   RETORT_ASSIGN_OR_RETURN(metrics_, io::JsonlAppender::Open(*fs_, path));
   return OkStatus();

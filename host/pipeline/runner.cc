@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/fault.h"
 #include "core/base/hash.h"
 #include "core/json/json.h"
 #include "host/library/guard.h"
@@ -37,6 +38,7 @@ Result<StageOutput> RunByKind(StageRun& run) {
     case StageKind::kGenerate: return RunGenerate(run);
     case StageKind::kFilter: return RunFilter(run);
     case StageKind::kSft: return RunSft(run);
+    case StageKind::kGrpo: return RunGrpo(run);
     case StageKind::kEval: return RunEval(run);
   }
   return Internal("unknown stage kind");
@@ -172,7 +174,9 @@ class Runner {
     manifest.finished = true;
     manifest.files = std::move(output->files);
     RETORT_RETURN_IF_ERROR(folder_.SyncMetrics());
+    FaultPoint("stage.done");
     RETORT_RETURN_IF_ERROR(WriteStageManifest(folder_.fs(), run.dir, manifest));
+    FaultPoint("stage.finished");
     RETORT_RETURN_IF_ERROR(AddReport(run, false));
     const std::string line = NumbersLine(reports_.back());
     run.Emit({.kind = RunEvent::Kind::kStageFinished, .text = line});

@@ -74,6 +74,7 @@ struct StageOutput {
 Result<StageOutput> RunGenerate(StageRun& run);
 Result<StageOutput> RunFilter(StageRun& run);
 Result<StageOutput> RunSft(StageRun& run);
+Result<StageOutput> RunGrpo(StageRun& run);
 Result<StageOutput> RunEval(StageRun& run);
 
 }  // namespace retort::host

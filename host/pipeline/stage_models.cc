@@ -22,14 +22,14 @@ Result<std::string> ModelPath(const ModelRef& ref, const std::string& run_path) 
 std::string ChatFormatOf(const ModelRef& ref, const PipelineConfig& config) {
   if (ref.stage.empty()) return ref.model.chat_format;
   const StageConfig* stage = config.FindStage(ref.stage);  // earlier ones only: this ends
-  return stage != nullptr ? ChatFormatOf(stage->sft.model, config) : "auto";
+  return stage != nullptr ? ChatFormatOf(stage->training()->model, config) : "auto";
 }
 
 std::string StorageOf(const ModelRef& ref, const PipelineConfig& config) {
   if (ref.stage.empty()) return ref.model.storage;
   const StageConfig* stage = config.FindStage(ref.stage);
-  if (stage == nullptr || !stage->sft.lora) return "auto";
-  return StorageOf(stage->sft.model, config);
+  if (stage == nullptr || !stage->training()->lora) return "auto";
+  return StorageOf(stage->training()->model, config);
 }
 
 Result<StageModel> OpenStageModel(Session& session, const PipelineConfig& config,

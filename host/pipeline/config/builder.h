@@ -49,6 +49,8 @@ class ConfigBuilder {
 
   // One stage each, and what they are made of.
   void ReadSft(const Node& node, const std::string& path, StageConfig* stage);
+  void ReadGrpo(const Node& node, const std::string& path, StageConfig* stage);
+  void ReadRollouts(const Node& node, const std::string& path, GrpoStage* g);
   void ReadGenerate(const Node& node, const std::string& path, StageConfig* stage);
   // Who answers: a model or a generator plugin.
   void ReadAnswerer(const Node& node, const std::string& path, StageConfig* stage);

@@ -102,6 +102,7 @@ void ConfigBuilder::AddStage(const Node& node) {
   if (kind == "generate") ReadGenerate(node, path, &stage);
   if (kind == "filter") ReadFilter(node, path, &stage);
   if (kind == "sft") ReadSft(node, path, &stage);
+  if (kind == "grpo") ReadGrpo(node, path, &stage);
   if (kind == "eval") ReadEval(node, path, &stage);
   for (const std::string& name : NamedData(stage)) {
     const auto& source = config_.data.at(name).source;
@@ -151,25 +152,33 @@ std::string_view StageKindName(StageKind kind) {
     case StageKind::kGenerate: return "generate";
     case StageKind::kFilter: return "filter";
     case StageKind::kSft: return "sft";
+    case StageKind::kGrpo: return "grpo";
     case StageKind::kEval: return "eval";
   }
   return "";
 }
 
+TrainingConfig* StageConfig::training() {
+  if (kind == StageKind::kSft) return &sft;
+  return kind == StageKind::kGrpo ? &grpo : nullptr;
+}
+
 const TrainingConfig* StageConfig::training() const {
-  return kind == StageKind::kSft ? &sft : nullptr;
+  return const_cast<StageConfig*>(this)->training();  // which changes nothing
 }
 
 std::vector<const ModelRef*> StageConfig::Models() const {
   std::vector<const ModelRef*> models;
   if (const TrainingConfig* train = training()) models.push_back(&train->model);
+  if (grpo.reference) models.push_back(&*grpo.reference);
   if (kind == StageKind::kGenerate && !generate.generator) models.push_back(&generate.model);
   for (const ModelRef& model : eval.models) models.push_back(&model);
   return models;
 }
 
 std::vector<const std::vector<DataRef>*> StageConfig::DataLists() const {
-  std::vector<const std::vector<DataRef>*> lists = {&generate.data, &filter.data, &sft.data};
+  std::vector<const std::vector<DataRef>*> lists = {&generate.data, &filter.data, &sft.data,
+                                                    &grpo.data};
   for (const EvalTask& task : eval.tasks) lists.push_back(&task.data);
   return lists;
 }

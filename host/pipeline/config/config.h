@@ -148,6 +148,33 @@ struct SftStage : TrainingConfig {
   ChatOptions chat = {};
 };
 
+// Reinforcement by rewards of sampled completions.
+struct GrpoStage : TrainingConfig {
+  std::string algorithm =
+      "grpo";  // or rloo, reinforce: what the defaults of loss and advantage are
+  std::vector<DataRef> data = {};
+  int64_t limit = 0;
+  ChainConfig rewards = {};
+  int64_t num_generations = 8;       // completions of a prompt: its group
+  int64_t prompts_per_step = 8;      // prompts sampled together
+  int64_t steps_per_generation = 1;  // optimizer steps that share them, each with some
+  int64_t num_iterations = 1;        // passes over them
+  DecodingOptions decoding = {};
+  ChatOptions chat = {};
+  std::string prefix = {};
+  SamplingOptions sampling = {};
+  std::optional<ModelRef> reference = {};  // unset: the model as the stage began
+  std::string advantage = "group";
+  double advantage_eps = 1e-4;
+  double kl_coef = 0;  // of the KL divergence to the reference in the reward
+  bool dynamic_sampling = false;
+  int64_t max_resamples = 4;  // times that groups of equal rewards are drawn anew
+  bool mask_truncated_completions = true;
+  double top_entropy_quantile = 1.0;
+  int64_t overlong_buffer = 0;  // last tokens before max_tokens that cost reward; 0: none
+  double overlong_penalty = 1.0;
+};
+
 struct MetricSpec {
   std::string name = {};    // "rewards", "pass@1", "mean_length" or "loglik"
   std::string column = {};  // of loglik
@@ -170,7 +197,7 @@ struct EvalStage {
   std::vector<EvalTask> tasks = {};
 };
 
-enum class StageKind : uint8_t { kGenerate, kFilter, kSft, kEval };
+enum class StageKind : uint8_t { kGenerate, kFilter, kSft, kGrpo, kEval };
 std::string_view StageKindName(StageKind kind);
 
 struct StageConfig {
@@ -184,9 +211,11 @@ struct StageConfig {
   GenerateStage generate;     // the one of `kind` is filled in
   FilterStage filter;
   SftStage sft;
+  GrpoStage grpo;
   EvalStage eval;
   // Of a stage that trains, else NULL.
   const TrainingConfig* training() const;
+  TrainingConfig* training();
   // Every model whose weights it reads, what it trains first; every list of data.
   std::vector<const ModelRef*> Models() const;
   std::vector<const std::vector<DataRef>*> DataLists() const;

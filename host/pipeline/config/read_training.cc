@@ -56,7 +56,8 @@ void ConfigBuilder::ReadTraining(const Node& node, const std::string& path, Trai
   }
   CheckContinued(node, path, *t);
   CheckTrainedStorage(node, path, *t);
-  for (const Node& entry : node.Find("loss")->items) {
+  const Node* losses = node.Find("loss");
+  for (const Node& entry : losses != nullptr ? losses->items : std::vector<Node>()) {
     NotePlugin("loss", StringAt(entry, "plugin"), stage);
     t->losses.push_back({.plugin = StringAt(entry, "plugin"),
                          .config = JsonAt(entry, "config", "{}"),
@@ -121,6 +122,63 @@ void ConfigBuilder::ReadWeightDecay(const Node& node, const std::string& path, T
   s->weight_decay = NumberAt(config, "weight_decay");
   std::erase_if(config.members, [](const Member& m) { return m.key == "weight_decay"; });
   s->optimizer_config = config.Dump();
+}
+
+void ConfigBuilder::ReadGrpo(const Node& node, const std::string& path, StageConfig* stage) {
+  stage->kind = StageKind::kGrpo;
+  GrpoStage& g = stage->grpo;
+  g.algorithm = StringAt(node, "algorithm");
+  g.data = references_.Data(*node.Find("data"), path + ".data", stage);
+  g.limit = IntAt(node, "limit");
+  g.rewards = ReadChain(node, "rewards", path, "reward", stage);
+  if (node.Find("rewards")->items.empty()) {
+    Fail(node.Find("rewards")->where, path + ".rewards", "is empty: nothing would be learned");
+  }
+  if (const Node* reference = node.Find("reference")) {
+    g.reference = references_.Model(*reference, path + ".reference", stage);
+  }
+  ReadRollouts(node, path, &g);
+  ReadTraining(node, path, &g, stage);
+  if (!g.losses.empty()) return;
+  NotePlugin("loss", g.algorithm, stage);
+  g.losses.push_back({.plugin = g.algorithm, .config = "{}", .weight = 1});
+}
+
+// How completions are drawn, and what is made of their rewards.
+void ConfigBuilder::ReadRollouts(const Node& node, const std::string& path, GrpoStage* g) {
+  g->num_generations = IntAt(node, "num_generations");
+  g->prompts_per_step = IntAt(node, "prompts_per_step");
+  g->steps_per_generation = IntAt(node, "steps_per_generation");
+  g->num_iterations = IntAt(node, "num_iterations");
+  if (g->prompts_per_step % g->steps_per_generation != 0) {
+    Fail(node.Find("steps_per_generation")->where, path + ".steps_per_generation",
+         "must divide prompts_per_step, so that each step gets whole groups");
+  }
+  g->decoding = ReadDecoding(node);
+  g->chat = ReadChat(node);
+  g->prefix = StringAt(node, "prefix");
+  g->sampling = ReadSampling(node, path);
+  if (g->sampling.temperature == 0) {
+    Fail(node.Find("sampling")->where, path + ".sampling.temperature",
+         "must be above 0: completions of a prompt would all be the same");
+  }
+  g->advantage = StringAt(node, "advantage");
+  if (g->advantage.empty()) g->advantage = g->algorithm == "rloo" ? "rloo" : "group";
+  if (g->algorithm == "reinforce" && StringAt(node, "advantage").empty()) {
+    g->advantage = "reinforce_baseline";
+  }
+  g->advantage_eps = NumberAt(node, "advantage_eps");
+  g->kl_coef = NumberAt(node, "kl_coef");
+  g->dynamic_sampling = BoolAt(node, "dynamic_sampling");
+  g->max_resamples = IntAt(node, "max_resamples");
+  g->mask_truncated_completions = BoolAt(node, "mask_truncated_completions");
+  g->top_entropy_quantile = NumberAt(node, "top_entropy_quantile");
+  g->overlong_buffer = IntAt(node, "overlong_buffer");
+  if (g->overlong_buffer > g->sampling.max_tokens) {
+    Fail(node.Find("overlong_buffer")->where, path + ".overlong_buffer",
+         "is longer than a completion may be (sampling.max_tokens)");
+  }
+  g->overlong_penalty = NumberAt(node, "overlong_penalty");
 }
 
 }  // namespace retort::host

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "host/pipeline/config/lora.h"
+#include "host/pipeline/config/schema_grpo.h"
 #include "host/pipeline/config/schema_parts.h"
 
 namespace retort::host {
@@ -196,8 +197,9 @@ const ObjectSpec& Stage() {
       .variants = {{"generate", &Generate()},
                    {"filter", &FilterStageSpec()},
                    {"sft", &Sft()},
+                   {"grpo", &GrpoSpec()},
                    {"eval", &Eval()}},
-      .reserved_variants = {"distill", "grpo", "reward_model", "export", "repeat"}};
+      .reserved_variants = {"distill", "reward_model", "export", "repeat"}};
   return spec;
 }
 

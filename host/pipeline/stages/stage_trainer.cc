@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "core/base/fault.h"
 #include "core/checkpoint/manifest.h"
 #include "core/json/json.h"
 #include "core/model/params.h"
@@ -71,6 +72,7 @@ Status StageTrainer::CreateLosses(StageRun& run, engine::TrainerOptions* options
       RETORT_ASSIGN_OR_RETURN(
           const retort_sequence_loss_v1* table,
           TableOf<retort_sequence_loss_v1>(instance, RETORT_SEQUENCE_LOSS_INTERFACE));
+      sequence_needs_ |= table->spec(instance.get())->needs;
       options->sequence_losses.push_back({.name = entry.plugin,
                                           .table = table,
                                           .instance = instance.get(),
@@ -176,6 +178,7 @@ Result<std::vector<io::FileDigest>> StageTrainer::WriteModel(io::FileSystem& fs,
 
 Result<checkpoint::Found> StageTrainer::Save(StageRun& run, const TrainingPoint& point,
                                              bool final_one) {
+  FaultPoint("checkpoint.begin");
   RETORT_RETURN_IF_ERROR(run.folder->SyncMetrics());
   state_.epoch = point.epoch;
   state_.train_batch_size = point.batch_size;

@@ -41,6 +41,8 @@ class StageTrainer {
   engine::Model& model() { return *model_; }  // the weights being trained: to score and sample with
   // Of the model that is being trained; -1: its base.
   int32_t adapter() const { return lora_ ? 0 : -1; }
+  // What the sequence losses need: RETORT_SEQUENCE_* bits.
+  uint64_t sequence_needs() const { return sequence_needs_; }
   double LearningRate(int64_t done) const { return base_rate_ * schedule_.Factor(done); }
   std::vector<checkpoint::LogEntry>& log() { return state_.log_history; }
 
@@ -65,6 +67,7 @@ class StageTrainer {
   checkpoint::Environment environment_;
   train::Schedule schedule_;
   double base_rate_ = 0;
+  uint64_t sequence_needs_ = 0;
 };
 
 // What must be equal for a continued run to compute the same bits.

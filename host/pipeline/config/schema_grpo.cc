@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/config/schema_grpo.h"
+
+#include "host/pipeline/config/lora.h"
+#include "host/pipeline/config/schema_parts.h"
+
+namespace retort::host {
+namespace {
+
+using enum KeyKind;
+
+// Prompts to groups of completions.
+std::vector<KeySpec> RolloutKeys() {
+  return {DataKey(),
+          LimitKey(),
+          ChatKey(),
+          PrefixKey("forced start of each completion; not trained"),
+          SamplingKey("{\"temperature\":1}"),
+          BatchSlots(),
+          KvDtypeKey(),
+          KvMemoryKey(),
+          PrefillChunkKey(),
+          {.name = "num_generations",
+           .kind = kInt,
+           .fallback = "8",
+           .summary = "completions of each prompt: its group",
+           .min = 1,
+           .max = 100000},
+          {.name = "prompts_per_step",
+           .kind = kInt,
+           .fallback = "8",
+           .summary = "prompts whose completions are drawn together",
+           .min = 1,
+           .max = 1e6},
+          {.name = "steps_per_generation",
+           .kind = kInt,
+           .fallback = "1",
+           .summary = "optimizer steps that share them, each with whole groups",
+           .min = 1,
+           .max = 1e6},
+          {.name = "num_iterations",
+           .kind = kInt,
+           .fallback = "1",
+           .summary = "passes over them before new ones are drawn",
+           .min = 1,
+           .max = 1000},
+          {.name = "dynamic_sampling",
+           .kind = kBool,
+           .fallback = "false",
+           .summary = "groups whose rewards are all equal make room for further prompts"},
+          {.name = "max_resamples",
+           .kind = kInt,
+           .fallback = "4",
+           .summary = "times that dynamic_sampling draws again for one step",
+           .min = 1,
+           .max = 1000}};
+}
+
+// Rewards to advantages.
+std::vector<KeySpec> RewardKeys() {
+  return {{.name = "rewards",
+           .kind = kList,
+           .summary = "what completions are for, added up by weight",
+           .required = true,
+           .item = kObject,
+           .object = &RewardEntrySpec()},
+          {.name = "advantage",
+           .kind = kString,
+           .fallback = "\"\"",
+           .summary = "of a completion in its group; empty: by the algorithm",
+           .choices = "|group|batch|none|rloo|loo_std|gdpo|reinforce_baseline"},
+          {.name = "advantage_eps",
+           .kind = kNumber,
+           .fallback = "1e-4",
+           .summary = "added to deviations",
+           .min = 0},
+          {.name = "kl_coef",
+           .kind = kNumber,
+           .fallback = "0",
+           .summary = "of the divergence from the reference, taken off the reward",
+           .min = 0},
+          {.name = "mask_truncated_completions",
+           .kind = kBool,
+           .fallback = "true",
+           .summary = "completions cut at max_tokens are not trained on"},
+          {.name = "overlong_buffer",
+           .kind = kInt,
+           .fallback = "0",
+           .summary = "last tokens before max_tokens over which the penalty grows; 0: no penalty",
+           .min = 0},
+          {.name = "overlong_penalty",
+           .kind = kNumber,
+           .fallback = "1",
+           .summary = "taken off the reward of the longest",
+           .min = 0},
+          {.name = "top_entropy_quantile",
+           .kind = kNumber,
+           .fallback = "1",
+           .summary = "share of tokens, those of highest entropy, that the policy learns from",
+           .min = 0,
+           .max = 1}};
+}
+
+}  // namespace
+
+const ObjectSpec& GrpoSpec() {
+  static const ObjectSpec spec = [] {
+    ObjectSpec s = {.title = "a grpo stage",
+                    .keys = {NameKey(),
+                             KindKey(),
+                             {.name = "model",
+                              .kind = kString,
+                              .summary = "a name, a path or @stage",
+                              .required = true},
+                             LoraKey(),
+                             {.name = "reference",
+                              .kind = kString,
+                              .summary = "model that divergence is measured from; by default the "
+                                         "model as the stage begins"},
+                             {.name = "algorithm",
+                              .kind = kString,
+                              .fallback = "\"grpo\"",
+                              .summary = "gives the defaults of loss and advantage",
+                              .choices = "grpo|rloo|reinforce"},
+                             {.name = "loss",
+                              .kind = kList,
+                              .summary = "added up by weight; by default the algorithm's",
+                              .item = kObject,
+                              .object = &LossEntrySpec()}},
+                    .reserved = {"preset", "eval_steps", "gate", "cold_start"}};
+    for (const auto& keys : {RolloutKeys(), RewardKeys(), TrainingKeys(), KeepingKeys()}) {
+      for (KeySpec key : keys) {
+        const std::string_view name = key.name;
+        if (name == "batch_tokens" || name == "batch") continue;  // steps are made of prompts
+        if (name == "learning_rate") key.fallback = "1e-6";
+        if (name == "schedule") key.fallback = "{\"kind\":\"constant\"}";
+        s.keys.push_back(key);
+      }
+    }
+    return s;
+  }();
+  return spec;
+}
+
+}  // namespace retort::host

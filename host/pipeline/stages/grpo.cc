@@ -1,0 +1,447 @@
+// Prompts to a checkpoint by rewards: rollouts of the weights as they are, advantages, and some
+// optimizer steps on them, over and over. Checkpoints stand between rollouts, so that a stopped
+// run draws the same ones again and goes on bit by bit.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+#include "core/base/fault.h"
+#include "core/io/jsonl.h"
+#include "core/json/json.h"
+#include "core/train/advantages.h"
+#include "host/pipeline/plan_memory.h"
+#include "host/pipeline/stage.h"
+#include "host/pipeline/stage_data.h"
+#include "host/pipeline/stages/policy_batches.h"
+#include "host/pipeline/stages/rollouts.h"
+#include "host/pipeline/stages/stage_trainer.h"
+
+namespace retort::host {
+namespace {
+
+struct Progress {
+  int64_t step = 0;            // optimizer steps done
+  int64_t position = 0;        // prompts used up
+  int64_t tokens = 0;          // through the model
+  int64_t samples_offset = 0;  // bytes of samples.jsonl
+
+  std::string ToJson() const {
+    json::Writer writer;
+    writer.BeginObject().Field("step", step).Field("position", position).Field("tokens", tokens);
+    return writer.Field("samples_offset", samples_offset).EndObject().Take();
+  }
+  static Result<Progress> FromJson(const std::string& text) {
+    RETORT_ASSIGN_OR_RETURN(const json::Document document, json::Document::Parse(text, "progress"));
+    const json::Value root = document.root();
+    Progress progress;
+    RETORT_ASSIGN_OR_RETURN(progress.step, root["step"].AsInt());
+    RETORT_ASSIGN_OR_RETURN(progress.position, root["position"].AsInt());
+    RETORT_ASSIGN_OR_RETURN(progress.tokens, root["tokens"].AsInt());
+    RETORT_ASSIGN_OR_RETURN(progress.samples_offset, root["samples_offset"].AsInt());
+    return progress;
+  }
+};
+
+double MeanOf(const std::vector<double>& values) {
+  double sum = 0, n = 0;
+  for (const double v : values) {
+    if (std::isnan(v)) continue;
+    sum += v;
+    n += 1;
+  }
+  return n > 0 ? sum / n : 0;
+}
+
+std::string NumberText(double value) {
+  json::Writer writer;
+  if (std::isnan(value)) return "null";
+  return writer.Double(value).Take();
+}
+
+// The policy that divergence is measured from.
+class Reference {
+ public:
+  // The base under the adapter that is trained; or a model of its own.
+  static Result<Reference> Open(StageRun& run, const StageModel& base, StageTrainer& trainer) {
+    const GrpoStage& config = run.stage->grpo;
+    Reference reference;
+    if (!config.reference && config.lora && !base.opened->adapter) {
+      reference.weights_ = &trainer.model();
+      return reference;
+    }
+    StageModel model = base;
+    if (config.reference) {
+      RETORT_ASSIGN_OR_RETURN(model, OpenStageModel(*run.session, *run.pipeline, *config.reference,
+                                                    run.folder->path()));
+    }
+    RETORT_ASSIGN_OR_RETURN(reference.owned_, run.session->LoadModel(*model.opened, model.storage));
+    reference.weights_ = reference.owned_.get();
+    reference.adapter_ = model.opened->adapter_index();
+    return reference;
+  }
+  engine::Model& weights() const { return *weights_; }
+  int32_t adapter() const { return adapter_; }
+
+ private:
+  std::unique_ptr<engine::Model> owned_;
+  engine::Model* weights_ = nullptr;
+  int32_t adapter_ = -1;
+};
+
+class PolicyLoop {
+ public:
+  PolicyLoop(StageRun& run, StageTrainer& trainer, RolloutMaker& rollouts,
+             std::optional<Reference> reference, int64_t total_steps, Progress progress)
+      : run_(run),
+        config_(run.stage->grpo),
+        trainer_(trainer),
+        rollouts_(rollouts),
+        reference_(std::move(reference)),
+        total_steps_(total_steps),
+        progress_(progress) {}
+
+  Result<checkpoint::Found> Run() {
+    RETORT_ASSIGN_OR_RETURN(
+        io::JsonlAppender samples,
+        io::JsonlAppender::Open(run_.folder->fs(), io::Join(run_.dir, "samples.jsonl"),
+                                {.resume_offset = progress_.samples_offset}));
+    int64_t saved = progress_.step;
+    while (progress_.step < total_steps_) {
+      const int64_t before = progress_.step;
+      const Status done = run_.cancelled() ? run_.CancelledStatus() : Round(&samples);
+      if (done.code() == Code::kCancelled) {
+        if (progress_.step != saved) RETORT_RETURN_IF_ERROR(Save(&samples, false).status());
+        return run_.CancelledStatus();
+      }
+      RETORT_RETURN_IF_ERROR(done);
+      const int64_t every = config_.save_steps;
+      const bool due = every > 0 && progress_.step / every != before / every;
+      if (!due || progress_.step >= total_steps_) continue;
+      RETORT_RETURN_IF_ERROR(Save(&samples, false).status());
+      saved = progress_.step;
+    }
+    RETORT_RETURN_IF_ERROR(rollouts_.Finish());
+    return Save(&samples, true);
+  }
+
+ private:
+  // Rollouts and the steps on them. Once they are drawn a stop waits for the steps, which are
+  // short beside them.
+  Status Round(io::JsonlAppender* samples) {
+    RETORT_ASSIGN_OR_RETURN(Rollouts rollouts, rollouts_.Make(progress_.step, progress_.position));
+    const Stopwatch score_watch;
+    RETORT_ASSIGN_OR_RETURN(const TokenValues values, Measure(rollouts));
+    SubtractDivergence(values, &rollouts);
+    SetAdvantages(&rollouts);
+    const double score_seconds = score_watch.Seconds();
+    RETORT_RETURN_IF_ERROR(WriteSamples(rollouts, samples));
+    FaultPoint("rollouts.written");
+    run_.numbers.Add("generate_seconds", rollouts.generate_seconds);
+    run_.numbers.Add("reward_seconds", rollouts.reward_seconds);
+    run_.numbers.Add("score_seconds", score_seconds);
+    run_.numbers.Add("samples", static_cast<double>(rollouts.samples.size()));
+    const double floor = EntropyFloor(rollouts, values, config_.top_entropy_quantile);
+    const PolicyBatches batches(rollouts, values, floor);
+    for (int64_t pass = 0; pass < config_.num_iterations; ++pass) {
+      RETORT_RETURN_IF_ERROR(Pass(rollouts, batches, pass, score_seconds));
+    }
+    progress_.position = rollouts.position;
+    return OkStatus();
+  }
+
+  // Every group once, in steps_per_generation steps.
+  Status Pass(const Rollouts& rollouts, const PolicyBatches& batches, int64_t pass,
+              double score_seconds) {
+    std::vector<size_t> order(rollouts.rewards.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    Rng rng(Derive(Derive(run_.key(), "minibatches"), static_cast<uint64_t>(progress_.step)));
+    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng.Below(i)]);
+    const auto steps = static_cast<size_t>(config_.steps_per_generation);
+    for (size_t s = 0; s < steps && progress_.step < total_steps_; ++s) {
+      const size_t begin = order.size() * s / steps, end = order.size() * (s + 1) / steps;
+      const std::span<const size_t> groups(order.data() + begin, end - begin);
+      const bool first = pass == 0 && s == 0;
+      RETORT_RETURN_IF_ERROR(Step(rollouts, batches, groups, first ? score_seconds : -1));
+    }
+    return OkStatus();
+  }
+
+  Status Step(const Rollouts& rollouts, const PolicyBatches& batches,
+              std::span<const size_t> groups, double score_seconds) {
+    const int64_t limit =
+        config_.micro_batch_tokens > 0 ? config_.micro_batch_tokens : kPolicyMicroBatch;
+    const std::vector<engine::MicroBatch> window = batches.Make(groups, limit);
+    const double rate = trainer_.LearningRate(progress_.step);
+    const Stopwatch watch;
+    Result<engine::StepResult> result =
+        trainer_.trainer().Step(window, rate, progress_.step, nullptr);
+    if (!result.ok()) {
+      return result.status().WithContext("step " + std::to_string(progress_.step + 1));
+    }
+    ++progress_.step;
+    progress_.tokens += result->tokens;
+    run_.numbers.Add("tokens", static_cast<double>(result->tokens));
+    run_.numbers.Add("train_seconds", watch.Seconds());
+    run_.Emit({.kind = RunEvent::Kind::kProgress,
+               .done = static_cast<double>(progress_.step),
+               .total = static_cast<double>(total_steps_),
+               .unit = "steps",
+               .rate = static_cast<double>(result->tokens) / std::max(watch.Seconds(), 1e-9),
+               .metric = "reward",
+               .value = MeanOf(rollouts.total)});
+    return Log(*result, rollouts, rate, watch.Seconds(), score_seconds);
+  }
+
+  // Log-probabilities of the completions under the policy as it drew them and the reference.
+  Result<TokenValues> Measure(const Rollouts& rollouts) {
+    TokenValues values;
+    const bool several = config_.steps_per_generation * config_.num_iterations > 1;
+    const bool entropy = config_.top_entropy_quantile < 1;
+    const bool divergence = config_.kl_coef > 0;
+    const std::vector<std::vector<int32_t>> ids = JoinedIds(rollouts.samples);
+    const auto score = [&](engine::Model& model, int32_t adapter,
+                           bool want_entropy) -> Result<std::vector<engine::ScoreResult>> {
+      std::vector<engine::ScoreRequest> requests =
+          ScoreRequests(rollouts.samples, ids, adapter, config_.sampling.temperature);
+      for (engine::ScoreRequest& request : requests) request.want_entropy = want_entropy;
+      return model.Score(requests, 0, run_.options->cancel, {});
+    };
+    if (several || entropy || divergence) {
+      RETORT_ASSIGN_OR_RETURN(std::vector<engine::ScoreResult> results,
+                              score(trainer_.model(), trainer_.adapter(), entropy));
+      for (engine::ScoreResult& result : results) {
+        values.old_logp.push_back(std::move(result.logp));
+        if (entropy) values.entropy.push_back(std::move(result.entropy));
+      }
+    }
+    if (reference_) {
+      RETORT_ASSIGN_OR_RETURN(std::vector<engine::ScoreResult> results,
+                              score(reference_->weights(), reference_->adapter(), false));
+      for (engine::ScoreResult& result : results) values.ref_logp.push_back(std::move(result.logp));
+    }
+    return values;
+  }
+
+  // R - kl_coef * sum of (old - ref) over the completion, as TRL's RLOO does.
+  void SubtractDivergence(const TokenValues& values, Rollouts* rollouts) const {
+    if (config_.kl_coef == 0) return;
+    for (size_t i = 0; i < rollouts->samples.size(); ++i) {
+      double kl = 0;
+      const auto first = static_cast<size_t>(rollouts->samples[i].n_prefix);
+      for (size_t t = first; t < values.old_logp[i].size(); ++t) {
+        kl +=
+            static_cast<double>(values.old_logp[i][t]) - static_cast<double>(values.ref_logp[i][t]);
+      }
+      rollouts->total[i] -= config_.kl_coef * kl;
+    }
+  }
+
+  void SetAdvantages(Rollouts* rollouts) const {
+    train::Rewards rewards{.group_size = config_.num_generations,
+                           .total = rollouts->total,
+                           .columns = {},
+                           .weights = {}};
+    const std::vector<std::vector<double>> columns = Columns(*rollouts);
+    rewards.columns.assign(columns.begin(), columns.end());
+    rewards.weights = rollouts_.chain().weights();
+    const train::AdvantageOptions options = {.kind = *train::ParseAdvantage(config_.advantage),
+                                             .eps = config_.advantage_eps};
+    rollouts->advantage = train::Advantages(rewards, options);
+    for (size_t i = 0; i < rollouts->samples.size(); ++i) {
+      const bool cut = rollouts->samples[i].finish == "length";
+      if (cut && config_.mask_truncated_completions) {
+        rollouts->advantage[i] = std::numeric_limits<double>::quiet_NaN();
+      }
+    }
+  }
+
+  // Scores by reward, [n] each.
+  std::vector<std::vector<double>> Columns(const Rollouts& rollouts) const {
+    std::vector<std::vector<double>> columns(rollouts_.reward_names().size());
+    for (const RewardTable& table : rollouts.rewards) {
+      for (size_t i = 0; i < table.n_samples; ++i) {
+        for (size_t c = 0; c < columns.size(); ++c) columns[c].push_back(table.score_at(i, c));
+      }
+    }
+    return columns;
+  }
+
+  Status WriteSamples(Rollouts& rollouts, io::JsonlAppender* file) {
+    const auto size = static_cast<size_t>(config_.num_generations);
+    for (size_t i = 0; i < rollouts.samples.size(); ++i) {
+      data::Sample& sample = rollouts.samples[i];
+      const RewardTable& table = rollouts.rewards[i / size];
+      for (size_t c = 0; c < table.n_rewards; ++c) {
+        const double score = table.score_at(i % size, c);
+        sample.rewards.push_back(
+            {.name = rollouts_.reward_names()[c],
+             .value = std::isnan(score) ? std::nullopt : std::optional<double>(score)});
+      }
+      sample.extra.push_back({"step", std::to_string(progress_.step)});
+      sample.extra.push_back({"reward", NumberText(rollouts.total[i])});
+      sample.extra.push_back({"advantage", NumberText(rollouts.advantage[i])});
+      RETORT_RETURN_IF_ERROR(file->Append(data::SampleToJson(sample)));
+    }
+    return OkStatus();
+  }
+
+  Status Log(const engine::StepResult& result, const Rollouts& rollouts, double rate,
+             double train_seconds, double score_seconds) {
+    const int64_t step = progress_.step;
+    if (step % config_.logging_steps != 0 && step != 1 && step != total_steps_) return OkStatus();
+    trainer_.log().push_back({.step = step,
+                              .epoch = Epoch(),
+                              .loss = result.loss,
+                              .grad_norm = result.grad_norm,
+                              .learning_rate = rate});
+    run_.numbers.Set("reward", MeanOf(rollouts.total));
+    return run_.folder->AppendMetrics(run_.stage->name, step, [&](json::Writer& writer) {
+      writer.Field("epoch", Epoch()).Field("loss", result.loss);
+      writer.Field("grad_norm", result.grad_norm).Field("learning_rate", rate);
+      writer.Field("tokens", progress_.tokens);
+      LogRollouts(rollouts, writer);
+      for (const engine::StepMetric& metric : result.metrics) {
+        if (metric.name != "loss") writer.Field(metric.name, metric.value);
+      }
+      writer.Field("train_seconds", train_seconds);
+      if (score_seconds < 0) return;  // the rollouts are those of an earlier step
+      writer.Field("generate_seconds", rollouts.generate_seconds);
+      writer.Field("reward_seconds", rollouts.reward_seconds);
+      writer.Field("score_seconds", score_seconds);
+    });
+  }
+
+  // Names as TRL logs them.
+  void LogRollouts(const Rollouts& rollouts, json::Writer& writer) const {
+    std::vector<double> lengths, truncated, trained;
+    for (size_t i = 0; i < rollouts.samples.size(); ++i) {
+      lengths.push_back(static_cast<double>(rollouts.samples[i].completion_ids.size()));
+      truncated.push_back(rollouts.samples[i].finish == "length" ? 1 : 0);
+      trained.push_back(std::isnan(rollouts.advantage[i]) || rollouts.advantage[i] == 0 ? 0 : 1);
+    }
+    writer.Field("reward", MeanOf(rollouts.total));
+    writer.Field("reward_std", SpreadOf(rollouts.total));
+    const std::vector<std::vector<double>> columns = Columns(rollouts);
+    for (size_t c = 0; c < columns.size(); ++c) {
+      writer.Field("rewards/" + rollouts_.reward_names()[c] + "/mean", MeanOf(columns[c]));
+    }
+    writer.Field("frac_reward_zero_std", static_cast<double>(rollouts.equal_groups) /
+                                             static_cast<double>(rollouts.drawn_groups));
+    writer.Field("completions/mean_length", MeanOf(lengths));
+    writer.Field("completions/clipped_ratio", MeanOf(truncated));
+    writer.Field("frac_advantage_nonzero", MeanOf(trained));
+  }
+
+  // Mean over the groups of the deviation of their rewards.
+  double SpreadOf(const std::vector<double>& total) const {
+    const auto size = static_cast<size_t>(config_.num_generations);
+    std::vector<double> spreads;
+    for (size_t first = 0; first < total.size(); first += size) {
+      const std::vector<double> group(total.begin() + static_cast<int64_t>(first),
+                                      total.begin() + static_cast<int64_t>(first + size));
+      const double mean = MeanOf(group);
+      double squares = 0, n = 0;
+      for (const double v : group) {
+        if (std::isnan(v)) continue;
+        squares += (v - mean) * (v - mean);
+        n += 1;
+      }
+      spreads.push_back(n > 1 ? std::sqrt(squares / (n - 1)) : 0);
+    }
+    return MeanOf(spreads);
+  }
+
+  double Epoch() const {
+    return static_cast<double>(progress_.position) / static_cast<double>(rollouts_.n_prompts());
+  }
+
+  Result<checkpoint::Found> Save(io::JsonlAppender* samples, bool final_one) {
+    RETORT_RETURN_IF_ERROR(samples->Sync());
+    progress_.samples_offset = static_cast<int64_t>(samples->offset());
+    return trainer_.Save(run_,
+                         {.step = progress_.step,
+                          .tokens = progress_.tokens,
+                          .epoch = Epoch(),
+                          .progress = progress_.ToJson()},
+                         final_one);
+  }
+
+  StageRun& run_;
+  const GrpoStage& config_;
+  StageTrainer& trainer_;
+  RolloutMaker& rollouts_;
+  std::optional<Reference> reference_;
+  const int64_t total_steps_;
+  Progress progress_;
+};
+
+int64_t TotalSteps(const GrpoStage& config, int64_t n_prompts) {
+  if (config.max_steps > 0) return config.max_steps;
+  const double rounds = std::ceil(config.epochs * static_cast<double>(n_prompts) /
+                                  static_cast<double>(config.prompts_per_step));
+  return static_cast<int64_t>(rounds) * config.steps_per_generation * config.num_iterations;
+}
+
+Result<std::vector<data::Record>> LoadPrompts(StageRun& run) {
+  const GrpoStage& config = run.stage->grpo;
+  RETORT_ASSIGN_OR_RETURN(
+      const std::vector<StageData> data,
+      LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
+  RETORT_ASSIGN_OR_RETURN(std::vector<data::Record> records, AsRecords(data));
+  if (records.empty()) return FailedPrecondition("the stage's data is empty");
+  return records;
+}
+
+}  // namespace
+
+Result<StageOutput> RunGrpo(StageRun& run) {
+  const GrpoStage& config = run.stage->grpo;
+  RETORT_ASSIGN_OR_RETURN(const StageModel base, OpenStageModel(*run.session, *run.pipeline,
+                                                                config.model, run.folder->path()));
+  RETORT_ASSIGN_OR_RETURN(std::vector<data::Record> records, LoadPrompts(run));
+  const int64_t total_steps = TotalSteps(config, static_cast<int64_t>(records.size()));
+  RETORT_ASSIGN_OR_RETURN(const std::optional<checkpoint::Found> from, FindStart(run));
+  Progress progress;
+  if (from) {
+    RETORT_ASSIGN_OR_RETURN(progress, Progress::FromJson(from->manifest.progress));
+    run.Resumed("from " + from->folder + ", " + std::to_string(total_steps - progress.step) +
+                " of " + std::to_string(total_steps) + " steps left");
+  }
+  RETORT_RETURN_IF_ERROR(run.folder->CutMetrics(run.stage->name, progress.step));
+  run.numbers.Set("steps", static_cast<double>(total_steps));
+  run.numbers.Set("prompts", static_cast<double>(records.size()));
+  if (from && !from->manifest.has_state) {
+    if (progress.step >= total_steps) return OutputOf(*from);
+    return DataLoss(from->folder +
+                    ": has no optimizer state to go on with; start the stage anew "
+                    "with --from " +
+                    run.stage->name);
+  }
+  engine::TrainerOptions options;
+  options.temperature = config.sampling.temperature;
+  options.max_completion_length = static_cast<double>(config.sampling.max_tokens);
+  options.micro_batch_tokens =
+      config.micro_batch_tokens > 0 ? config.micro_batch_tokens : kPolicyMicroBatch;
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<StageTrainer> trainer,
+                          StageTrainer::Create(run, base, total_steps, from, std::move(options)));
+  std::optional<Reference> reference;
+  if ((trainer->sequence_needs() & RETORT_SEQUENCE_REF_LOGP) != 0 || config.kl_coef > 0) {
+    RETORT_ASSIGN_OR_RETURN(reference, Reference::Open(run, base, *trainer));
+  }
+  RolloutMaker rollouts(run, base, *trainer, std::move(records));
+  RETORT_RETURN_IF_ERROR(rollouts.Init());
+  RETORT_ASSIGN_OR_RETURN(
+      const checkpoint::Found last,
+      PolicyLoop(run, *trainer, rollouts, std::move(reference), total_steps, progress).Run());
+  StageOutput output = OutputOf(last);
+  RETORT_ASSIGN_OR_RETURN(io::FileDigest digest, io::HashFile(io::Join(run.dir, "samples.jsonl")));
+  digest.name = "samples.jsonl";
+  output.files.push_back(std::move(digest));
+  return output;
+}
+
+}  // namespace retort::host

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/pipeline/stages/policy_batches.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace retort::host {
+namespace {
+
+constexpr int64_t kNoLabel = -100;
+
+bool IsTrained(const Rollouts& rollouts, size_t sample) {
+  return !std::isnan(rollouts.advantage[sample]);
+}
+
+// Tokens that a sample takes in a batch.
+int64_t LengthOf(const Rollouts& rollouts, size_t sample) {
+  if (!IsTrained(rollouts, sample)) return 1;
+  const data::Sample& s = rollouts.samples[sample];
+  return static_cast<int64_t>(s.prompt_ids.size() + s.completion_ids.size());
+}
+
+// Zeros for the prompt, then the values of the completion's tokens.
+void Append(const std::vector<std::vector<float>>& all, size_t sample, size_t n_prompt, size_t n,
+            std::vector<float>* out) {
+  if (all.empty()) return;
+  out->resize(out->size() + n_prompt, 0.0F);
+  const std::vector<float>& values = all[sample];
+  const size_t n_values = std::min(values.size(), n - n_prompt);
+  out->insert(out->end(), values.begin(), values.begin() + static_cast<int64_t>(n_values));
+  out->resize(out->size() + (n - n_prompt - n_values), 0.0F);
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> JoinedIds(std::span<const data::Sample> samples) {
+  std::vector<std::vector<int32_t>> ids;
+  for (const data::Sample& sample : samples) {
+    ids.push_back(sample.prompt_ids);
+    ids.back().insert(ids.back().end(), sample.completion_ids.begin(), sample.completion_ids.end());
+  }
+  return ids;
+}
+
+std::vector<engine::ScoreRequest> ScoreRequests(std::span<const data::Sample> samples,
+                                                std::span<const std::vector<int32_t>> ids,
+                                                int32_t adapter, double temperature) {
+  std::vector<engine::ScoreRequest> requests;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    requests.push_back({.ids = ids[i],
+                        .first = static_cast<int64_t>(samples[i].prompt_ids.size()),
+                        .adapter = adapter,
+                        .temperature = temperature});
+  }
+  return requests;
+}
+
+void PolicyBatches::Add(size_t index, int32_t group, engine::MicroBatch* batch) const {
+  const data::Sample& sample = rollouts_.samples[index];
+  const bool trained = IsTrained(rollouts_, index);
+  const size_t n_prompt = trained ? sample.prompt_ids.size() : 1;
+  const size_t n = static_cast<size_t>(LengthOf(rollouts_, index));
+  const size_t first = n_prompt + static_cast<size_t>(sample.n_prefix);  // token that is scored
+  if (batch->cu_seqlens.empty()) batch->cu_seqlens.push_back(0);
+  for (size_t t = 0; t < n; ++t) {
+    const bool prompt = t < n_prompt;
+    batch->ids.push_back(prompt ? sample.prompt_ids[t] : sample.completion_ids[t - n_prompt]);
+    batch->positions.push_back(static_cast<int32_t>(t));
+    batch->labels.push_back(kNoLabel);
+    batch->weight.push_back(1);
+    if (t >= first && t > 0) batch->labels[batch->labels.size() - 2] = batch->ids.back();
+  }
+  batch->cu_seqlens.push_back(static_cast<int32_t>(batch->ids.size()));
+  engine::SequenceInputs& inputs = batch->sequence;
+  inputs.group_id.push_back(group);
+  inputs.target.push_back(trained ? static_cast<float>(rollouts_.total[index]) : 0);
+  const auto advantage = static_cast<float>(trained ? rollouts_.advantage[index] : 0);
+  inputs.advantage.resize(batch->ids.size(), advantage);
+  Append(values_.old_logp, index, n_prompt, n, &inputs.old_logp);
+  Append(values_.ref_logp, index, n_prompt, n, &inputs.ref_logp);
+  inputs.behaviour_logp.resize(batch->ids.size() - (n - n_prompt), 0.0F);
+  for (size_t t = n_prompt; t < n; ++t) inputs.behaviour_logp.push_back(sample.logp[t - n_prompt]);
+  if (values_.entropy.empty()) return;
+  std::vector<float> entropy;
+  Append(values_.entropy, index, n_prompt, n, &entropy);
+  for (const float h : entropy) {
+    inputs.policy_weight.push_back(static_cast<double>(h) >= entropy_floor_ ? 1.0F : 0.0F);
+  }
+}
+
+std::vector<engine::MicroBatch> PolicyBatches::Make(std::span<const size_t> groups,
+                                                    int64_t max_tokens) const {
+  std::vector<engine::MicroBatch> batches;
+  const size_t size = GroupSize();
+  for (size_t g = 0; g < groups.size(); ++g) {
+    for (size_t i = groups[g] * size; i < (groups[g] + 1) * size; ++i) {
+      const auto used = batches.empty() ? 0 : static_cast<int64_t>(batches.back().ids.size());
+      if (batches.empty() || (used > 0 && used + LengthOf(rollouts_, i) > max_tokens)) {
+        batches.emplace_back();
+      }
+      Add(i, static_cast<int32_t>(groups[g]), &batches.back());
+    }
+  }
+  return batches;
+}
+
+double EntropyFloor(const Rollouts& rollouts, const TokenValues& values, double share) {
+  std::vector<double> all;
+  for (size_t i = 0; i < values.entropy.size(); ++i) {
+    if (!IsTrained(rollouts, i)) continue;
+    all.insert(all.end(), values.entropy[i].begin(), values.entropy[i].end());
+  }
+  if (all.empty() || share >= 1) return -std::numeric_limits<double>::infinity();
+  std::sort(all.begin(), all.end());
+  const double at = (1 - share) * static_cast<double>(all.size() - 1);
+  const auto below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, all.size() - 1);
+  return all[below] + (at - static_cast<double>(below)) * (all[above] - all[below]);
+}
+
+}  // namespace retort::host

@@ -1,0 +1,51 @@
+// Rollouts as micro-batches of a policy loss: whole sequences packed, completions labelled, and
+// what was measured about each token beside them.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/engine/engine.h"
+#include "host/pipeline/stages/rollouts.h"
+
+namespace retort::host {
+
+// Log-probabilities of the completions' tokens, one vector per sample, from its first completion
+// token on; an absent one is empty.
+struct TokenValues {
+  std::vector<std::vector<float>> old_logp, ref_logp, entropy;
+};
+
+// Requests that score the completions of samples at a temperature.
+std::vector<engine::ScoreRequest> ScoreRequests(std::span<const data::Sample> samples,
+                                                std::span<const std::vector<int32_t>> ids,
+                                                int32_t adapter, double temperature);
+// Prompt and completion ids of each sample, joined.
+std::vector<std::vector<int32_t>> JoinedIds(std::span<const data::Sample> samples);
+
+class PolicyBatches {
+ public:
+  // `entropy_floor`: tokens of less entropy have no policy weight; -inf: all have it.
+  PolicyBatches(const Rollouts& rollouts, const TokenValues& values, double entropy_floor)
+      : rollouts_(rollouts), values_(values), entropy_floor_(entropy_floor) {}
+
+  // The samples of some groups as micro-batches of at most `max_tokens`, in order. A sample that
+  // isn't trained on is there as one token, so that counts of sequences are right.
+  std::vector<engine::MicroBatch> Make(std::span<const size_t> groups, int64_t max_tokens) const;
+
+ private:
+  void Add(size_t sample, int32_t group, engine::MicroBatch* batch) const;
+  size_t GroupSize() const { return rollouts_.samples.size() / rollouts_.rewards.size(); }
+
+  const Rollouts& rollouts_;
+  const TokenValues& values_;
+  const double entropy_floor_;
+};
+
+// The entropy that the likeliest-to-matter share of tokens has at least: the quantile 1 - share of
+// all completion tokens that are trained on (linear between them, as torch.quantile).
+double EntropyFloor(const Rollouts& rollouts, const TokenValues& values, double share);
+
+}  // namespace retort::host
