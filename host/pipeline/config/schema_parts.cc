@@ -226,7 +226,7 @@ KeySpec NameKey() {
 KeySpec KindKey() {
   return {.name = "kind",
           .kind = kString,
-          .summary = "generate, filter, sft or eval",
+          .summary = "of the work: generate, filter, sft, grpo, eval",
           .required = true};
 }
 KeySpec DataKey() {

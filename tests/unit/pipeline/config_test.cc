@@ -231,9 +231,9 @@ TEST(PipelineConfig, WrongTypesAndValuesAreRefused) {
 }
 
 TEST(PipelineConfig, KindsOfOtherVersionsAreNamedAsSuch) {
-  EXPECT_THAT(ErrorOf(R"("kind": "sft")", R"("kind": "grpo")"),
-              AllOf(HasSubstr("'grpo' is not supported by this version"),
-                    HasSubstr("generate, filter, sft, eval")));
+  EXPECT_THAT(ErrorOf(R"("kind": "sft")", R"("kind": "export")"),
+              AllOf(HasSubstr("'export' is not supported by this version"),
+                    HasSubstr("generate, filter, sft")));
   EXPECT_THAT(ErrorOf(R"("kind": "sft")", R"("kind": "filtre")"),
               HasSubstr("did you mean 'filter'?"));
   EXPECT_THAT(ErrorOf(R"("optimizer": "adamw")", R"("preset": "16gb")"),
