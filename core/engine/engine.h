@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -160,6 +161,12 @@ struct Optimizer {
   const retort_optimizer_v1* table = nullptr;
   retort_instance* instance = nullptr;
 };
+// Params with rates of their own. Patterns: ECMAScript regexes, searched in names.
+struct ParamGroup {
+  std::string pattern;
+  double lr_scale = 1;                      // of the step's learning rate
+  std::optional<double> weight_decay = {};  // of all of them; none: as of any other param
+};
 class Model;
 inline constexpr int32_t kRecomputeAuto = -1;
 struct TrainerOptions {
@@ -172,7 +179,8 @@ struct TrainerOptions {
   // the columns that both have.
   Model* teacher = nullptr;
   Optimizer optimizer;
-  double weight_decay = 0;            // of the group that decays
+  double weight_decay = 0;            // of params that decay
+  std::vector<ParamGroup> groups;     // a param is of the first that matches
   std::vector<std::string> no_decay;  // lower-case regexes; empty: transformers' default list
   double max_grad_norm = 1.0;         // 0: no clipping
   int64_t head_rows = 0;              // rows of a head chunk; 0: chosen from shape
@@ -232,6 +240,9 @@ struct LoadOptions {
   bool for_training = false;  // weights that get gradients are f32 then, whatever `storage` says
   Storage storage = Storage::kF32;
   uint64_t init_seed = 0;  // Create, and adapters without a file
+  // Patterns of what is trained (empty: all) and what is not, with for_training: regexes, searched
+  // in names. One that matches nothing is INVALID_ARGUMENT.
+  std::vector<std::string> trainable = {}, frozen = {};
   // Folders of the graph's adapters (PEFT), as graph.adapters; "": freshly initialised.
   std::vector<std::string> adapters = {};
 };

@@ -17,6 +17,7 @@
 #include "core/model/params.h"
 #include "core/model/peft.h"
 #include "core/ops/blas.h"
+#include "core/train/param_groups.h"
 #include "core/train/trainer.h"
 #include "retort/kernels/level.h"
 
@@ -111,6 +112,7 @@ class EngineImpl final : public Engine {
                                       const LoadOptions& options) override {
     return Guarded("loading " + source.path(), [&]() -> Result<std::unique_ptr<Model>> {
       const ThreadScope threads(n_threads_);
+      RETORT_RETURN_IF_ERROR(Freeze(graph, options));
       std::future<void> blas = OpenBlasBeside(options);
       model::FollowStacks(source, graph);
       const model::StoragePlan plan = PlanFor(graph, options, &source);
@@ -125,6 +127,7 @@ class EngineImpl final : public Engine {
 
   Result<std::unique_ptr<Model>> Create(graph::Graph graph, const LoadOptions& options) override {
     return Guarded("creating a model", [&]() -> Result<std::unique_ptr<Model>> {
+      RETORT_RETURN_IF_ERROR(Freeze(graph, options));
       const model::StoragePlan plan = PlanFor(graph, options, nullptr);
       RETORT_ASSIGN_OR_RETURN(model::ParamStore store,
                               model::ParamStore::Allocate(graph, plan.dtypes));
@@ -135,6 +138,11 @@ class EngineImpl final : public Engine {
   }
 
  private:
+  static Status Freeze(graph::Graph& graph, const LoadOptions& options) {
+    if (!options.for_training) return OkStatus();
+    return train::FreezeParams(graph, options.trainable, options.frozen);
+  }
+
   // Training multiplies many rows of floats for certain: LibTorch opens while weights are read.
   static std::future<void> OpenBlasBeside(const LoadOptions& options) {
     if (!options.for_training) return {};

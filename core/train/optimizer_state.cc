@@ -2,7 +2,6 @@
 #include "core/train/optimizer_state.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -10,7 +9,6 @@
 #include "core/base/abi_tensor.h"
 #include "core/base/checked.h"
 #include "core/base/features.h"
-#include "core/train/param_groups.h"
 
 namespace retort::train {
 namespace {
@@ -96,22 +94,25 @@ void Init(const retort_state_spec& state, const TensorView& param, const TensorV
 
 }  // namespace
 
-OptimizerState::OptimizerState(const engine::Optimizer& optimizer)
+OptimizerState::OptimizerState(const engine::Optimizer& optimizer, ParamGroups groups)
     : one_by_one_(IsDisabled("multitensor")),
       optimizer_(optimizer),
-      call_("optimizer \"" + optimizer.name + "\"") {}
+      call_("optimizer \"" + optimizer.name + "\""),
+      groups_(std::move(groups)),
+      learning_rates_(groups_.lr_scale.size()) {}
 
 Result<std::unique_ptr<OptimizerState>> OptimizerState::Make(const engine::Optimizer& optimizer,
                                                              const graph::Graph& graph,
                                                              std::span<const TensorView> params,
                                                              const engine::Gradients& grads,
-                                                             std::span<const uint32_t> groups) {
+                                                             ParamGroups groups) {
   if (optimizer.table == nullptr) return InvalidArgument("training needs an optimizer");
-  std::unique_ptr<OptimizerState> made(new OptimizerState(optimizer));
+  std::unique_ptr<OptimizerState> made(new OptimizerState(optimizer, std::move(groups)));
   for (size_t p = 0; p < graph.params.size(); ++p) {
     const auto index = static_cast<int32_t>(p);
     if (!grads.Wanted(index)) continue;
-    RETORT_RETURN_IF_ERROR(made->AddSlot(graph.params[p], groups[p], params[p], grads.view(index)));
+    RETORT_RETURN_IF_ERROR(
+        made->AddSlot(graph.params[p], made->groups_.of_param[p], params[p], grads.view(index)));
   }
   made->PlaceAndInit();
   return made;
@@ -199,17 +200,18 @@ void OptimizerState::PlaceAndInit() {
 
 Status OptimizerState::Step(const StepInputs& inputs, const PluginCallSettings& settings) {
   for (retort_optimizer_tensor& tensor : tensors_) tensor.step = inputs.step + 1;
-  const std::array<double, kNumGroups> learning_rate = {inputs.learning_rate, inputs.learning_rate};
-  const std::array<double, kNumGroups> weight_decay = {inputs.weight_decay, 0};
+  for (size_t g = 0; g < learning_rates_.size(); ++g) {
+    learning_rates_[g] = inputs.learning_rate * groups_.lr_scale[g];
+  }
   float scale = inputs.grad_scale;
   TensorView scale_view = TensorView::Contiguous(&scale, DType::kF32, {1});
   const retort_tensor scale_tensor = AbiTensor(scale_view);
   retort_optimizer_args args{};
   args.struct_size = sizeof(args);
   args.tensor_stride = sizeof(retort_optimizer_tensor);
-  args.learning_rate = learning_rate.data();
-  args.weight_decay = weight_decay.data();
-  args.n_groups = kNumGroups;
+  args.learning_rate = learning_rates_.data();
+  args.weight_decay = groups_.weight_decay.data();
+  args.n_groups = static_cast<uint32_t>(learning_rates_.size());
   args.grad_scale = &scale_tensor;
   const size_t per_call = one_by_one_ ? 1 : tensors_.size();
   for (size_t first = 0; first < tensors_.size(); first += per_call) {

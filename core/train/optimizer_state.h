@@ -18,21 +18,22 @@
 #include "core/engine/engine.h"
 #include "core/engine/gradients.h"
 #include "core/graph/graph.h"
+#include "core/train/param_groups.h"
 
 namespace retort::train {
 
 class OptimizerState {
  public:
   // Asks the plugin for the spec of every trained param, checks it, allocates and initialises.
-  // `groups` as of AssignGroups. Params and gradients outlive the object.
+  // Params and gradients outlive the object.
   static Result<std::unique_ptr<OptimizerState>> Make(const engine::Optimizer& optimizer,
                                                       const graph::Graph& graph,
                                                       std::span<const TensorView> params,
                                                       const engine::Gradients& grads,
-                                                      std::span<const uint32_t> groups);
+                                                      ParamGroups groups);
 
   struct StepInputs {
-    double learning_rate = 0, weight_decay = 0;  // the latter of the group that decays
+    double learning_rate = 0;  // of params without a group of their own
     float grad_scale = 1;
     int64_t step = 0;  // from 0
   };
@@ -58,7 +59,7 @@ class OptimizerState {
     std::vector<retort_tensor*> state_pointers;
   };
 
-  explicit OptimizerState(const engine::Optimizer& optimizer);
+  OptimizerState(const engine::Optimizer& optimizer, ParamGroups groups);
   Status AddSlot(const graph::Param& param, uint32_t group, const TensorView& weights,
                  const TensorView& grad);
   Status DeclareStates(Slot& slot);
@@ -67,6 +68,8 @@ class OptimizerState {
   const bool one_by_one_;  // a call for each tensor: for measurements
   engine::Optimizer optimizer_;
   PluginCall call_;
+  const ParamGroups groups_;
+  std::vector<double> learning_rates_;  // of each group, of the step at hand
   engine::Arena arena_;
   std::deque<Slot> slots_;
   std::vector<retort_optimizer_tensor> tensors_;

@@ -1,4 +1,5 @@
-// Which params weight decay touches: group 0 decays, group 1 doesn't.
+// Params by the patterns of their names: which are trained, which share a learning rate, which
+// decay. Patterns are ECMAScript regexes, searched in the name.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,16 +9,32 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/engine/engine.h"
 #include "core/graph/graph.h"
 
 namespace retort::train {
 
-inline constexpr uint32_t kDecayGroup = 0, kNoDecayGroup = 1, kNumGroups = 2;
+// The groups that an optimizer sees (retort_param_info.group): 2 for each entry of
+// TrainerOptions.groups, after the 2 of params without an entry: those that decay, those that
+// don't.
+struct ParamGroups {
+  std::vector<uint32_t> of_param;    // by index in the graph
+  std::vector<double> lr_scale;      // of each group: factor of the step's learning rate
+  std::vector<double> weight_decay;  // of each group
+};
 
-// The group of each param of the graph. A param is in the no-decay group if its lower-case name
-// matches one of `no_decay` (ECMAScript regexes, searched; empty: transformers' list of norms and
-// biases) or its family says so. A pattern that isn't a regex: INVALID_ARGUMENT.
-Result<std::vector<uint32_t>> AssignGroups(const graph::Graph& graph,
-                                           std::span<const std::string> no_decay);
+inline constexpr uint32_t kDecayGroup = 0, kNoDecayGroup = 1;
+
+// A param belongs to the first entry whose pattern its name matches. It decays unless its
+// lower-case name matches one of `no_decay` (empty: transformers' list of norms and biases), its
+// family says so, or it is the entry's own weight_decay, which holds for all of the entry.
+// INVALID_ARGUMENT: a pattern that isn't a regex or that matches nothing that is trained.
+Result<ParamGroups> AssignGroups(const graph::Graph& graph, const engine::TrainerOptions& options);
+
+// Marks as RETORT_PARAM_FROZEN what is not to be trained: what matches no pattern of `trainable`
+// (empty: all do) or one of `frozen`. Of a graph with adapters their params alone count.
+// INVALID_ARGUMENT: as above, or nothing is left to train.
+Status FreezeParams(graph::Graph& graph, std::span<const std::string> trainable,
+                    std::span<const std::string> frozen);
 
 }  // namespace retort::train

@@ -95,10 +95,9 @@ class TrainerImpl final : public engine::Trainer {
 
   Status Init(std::span<const TensorView> params) {
     RETORT_ASSIGN_OR_RETURN(losses_, engine::LossChain::Make(graph_, params, options_, n_threads_));
-    RETORT_ASSIGN_OR_RETURN(const std::vector<uint32_t> groups,
-                            AssignGroups(graph_, options_.no_decay));
-    RETORT_ASSIGN_OR_RETURN(
-        optimizer_, OptimizerState::Make(options_.optimizer, graph_, params, grads_, groups));
+    RETORT_ASSIGN_OR_RETURN(ParamGroups groups, AssignGroups(graph_, options_));
+    RETORT_ASSIGN_OR_RETURN(optimizer_, OptimizerState::Make(options_.optimizer, graph_, params,
+                                                             grads_, std::move(groups)));
     recompute_ = options_.recompute >= 0 ? options_.recompute : ChooseLevel(params);
     pass_ = std::make_unique<engine::Pass>(graph_, params, engine::Mode::kTraining, n_threads_,
                                            options_.adapter, recompute_);
@@ -187,17 +186,16 @@ class TrainerImpl final : public engine::Trainer {
     FillLosses(result);
     result.grad_norm = GradientNorm();
     if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-      return DataLoss("step " + std::to_string(step) + ": loss " + std::to_string(result.loss) +
-                      ", gradient norm " + std::to_string(result.grad_norm) + FirstNonFinite() +
+      const std::string tensor = FirstNonFinite();  // of the whole window
+      return DataLoss("loss " + std::to_string(result.loss) + ", gradient norm " +
+                      std::to_string(result.grad_norm) + tensor + Culprit(window, step, cancel) +
                       "; no weight was changed. Lower the learning rate, or look at this batch");
     }
     const double limit = options_.max_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (result.grad_norm + kClipEpsilon)) : 1.0;
-    RETORT_RETURN_IF_ERROR(optimizer_->Step({.learning_rate = learning_rate,
-                                             .weight_decay = options_.weight_decay,
-                                             .grad_scale = static_cast<float>(scale),
-                                             .step = step},
-                                            Settings(step, nullptr)));
+    RETORT_RETURN_IF_ERROR(optimizer_->Step(
+        {.learning_rate = learning_rate, .grad_scale = static_cast<float>(scale), .step = step},
+        Settings(step, nullptr)));
     return result;
   }
 
@@ -216,24 +214,55 @@ class TrainerImpl final : public engine::Trainer {
   }
 
   Status Accumulate(std::span<const MicroBatch> window, int64_t step, const Cancel* cancel) {
-    losses_->BeginWindow(window);
-    grads_.Begin();
-    router_ = {};
-    const int64_t n_tokens = TokensWithLabels(window);
+    BeginWindow(window);
     lends_ = lends_ && window.size() == 1;
-    for (const MicroBatch& batch : window) {
+    for (size_t i = 0; i < window.size(); ++i) {
       if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
-      if (losses_->CountLabels(batch) == 0) continue;
-      const TensorView hidden = Forward(batch, OpSettings(step, &batch - window.data(), cancel));
-      const TensorView d_hidden = pass_->HiddenGradient();
-      RETORT_RETURN_IF_ERROR(losses_->Run(batch, hidden, &d_hidden, &grads_, Settings(step, cancel),
-                                          pass_->HeadMemory()));
-      AddRouterLoss(ShareOf(batch, n_tokens));
-      pass_->Backward(grads_, ShareOf(batch, n_tokens));
+      RETORT_RETURN_IF_ERROR(AccumulateOne(window, i, step, cancel));
     }
     grads_.Finish();
     if (IsSet(cancel)) return Cancelled("training step was stopped before its update");
     return OkStatus();
+  }
+
+  void BeginWindow(std::span<const MicroBatch> window) {
+    losses_->BeginWindow(window);
+    grads_.Begin();
+    router_ = {};
+  }
+
+  // Micro-batch `index` of the window: its losses, and its part of the gradients.
+  Status AccumulateOne(std::span<const MicroBatch> window, size_t index, int64_t step,
+                       const Cancel* cancel) {
+    const MicroBatch& batch = window[index];
+    if (losses_->CountLabels(batch) == 0) return OkStatus();
+    const double share = ShareOf(batch, TokensWithLabels(window));
+    const PluginCallSettings op = OpSettings(step, static_cast<int64_t>(index), cancel);
+    const TensorView hidden = Forward(batch, op);
+    const TensorView d_hidden = pass_->HiddenGradient();
+    const Status lost = losses_->Run(batch, hidden, &d_hidden, &grads_, Settings(step, cancel),
+                                     pass_->HeadMemory());
+    if (!lost.ok()) return lost.WithContext(Named(window, index));
+    AddRouterLoss(share);
+    pass_->Backward(grads_, share);
+    return OkStatus();
+  }
+
+  static std::string Named(std::span<const MicroBatch> window, size_t index) {
+    return "micro-batch " + std::to_string(index + 1) + " of " + std::to_string(window.size()) +
+           " (" + std::to_string(window[index].cu_seqlens.size() - 1) + " documents)";
+  }
+
+  // " in micro-batch ...": which one alone has a gradient that isn't finite; or "".
+  std::string Culprit(std::span<const MicroBatch> window, int64_t step, const Cancel* cancel) {
+    if (window.size() == 1) return " in " + Named(window, 0);
+    for (size_t i = 0; i < window.size(); ++i) {
+      BeginWindow(window);
+      const Status run = AccumulateOne(window, i, step, cancel);
+      grads_.Finish();
+      if (!run.ok() || !std::isfinite(GradientNorm())) return " in " + Named(window, i);
+    }
+    return "";
   }
 
   TensorView Forward(const MicroBatch& batch, const PluginCallSettings& call) {

@@ -63,6 +63,7 @@ class ConfigBuilder {
                     StageConfig* stage);
   void ReadSteps(const Node& node, const std::string& path, TrainingConfig* t);
   void ReadBatch(const Node& node, const std::string& path, SftStage* s);
+  void ReadParamPatterns(const Node& node, const std::string& path, TrainingConfig* t);
   void ReadWeightDecay(const Node& node, const std::string& path, TrainingConfig* s);
 
   const Node& root_;

@@ -114,9 +114,16 @@ struct FilterStage {
 
 struct ScheduleOptions {
   std::string kind = "cosine_with_min_lr";
-  double warmup_ratio = 0.03, min_lr_ratio = 0.1;
+  double warmup_ratio = 0.03, min_lr_ratio = 0.1, power = 1;
+  int64_t num_cycles = 1;
   int64_t warmup_steps = -1, decay_steps = -1;  // -1: by ratio, or a tenth
   std::string decay_type = "cosine";
+};
+
+struct ParamGroupOptions {
+  std::string pattern = {};
+  double lr_scale = 1;
+  std::optional<double> weight_decay = {};
 };
 
 // What every stage that trains has.
@@ -126,7 +133,10 @@ struct TrainingConfig {
   std::vector<LossEntry> losses = {};
   std::string optimizer, optimizer_config = "{}";
   double learning_rate = 2e-5, max_grad_norm = 1.0;
-  double weight_decay = 0;  // a "weight_decay" of the optimizer's config is moved here
+  // A "weight_decay" of the optimizer's config is moved here; none: its schema's default.
+  std::optional<double> weight_decay = {};
+  std::vector<ParamGroupOptions> param_groups = {};
+  std::vector<std::string> no_decay = {}, trainable = {}, frozen = {};  // patterns
   ScheduleOptions schedule = {};
   double epochs = 1;
   int64_t max_steps = -1;          // instead of epochs; -1: by epochs
@@ -135,6 +145,7 @@ struct TrainingConfig {
   int64_t memory_limit = 0;        // bytes; 0: what the system allows
   int64_t logging_steps = 10, save_steps = 500, save_total_limit = 2;
   std::string on_nonfinite = "stop";
+  int64_t max_skips = 3;
 };
 
 struct SftStage : TrainingConfig {

@@ -69,11 +69,13 @@ void ConfigBuilder::ReadTraining(const Node& node, const std::string& path, Trai
   NotePlugin("optimizer", t->optimizer, stage);
   ReadWeightDecay(node, path, t);
   ReadSteps(node, path, t);
+  ReadParamPatterns(node, path, t);
   t->micro_batch_tokens = IntAt(node, "micro_batch_tokens");
   t->recompute =
       StringAt(node, "recompute") == "auto" ? engine::kRecomputeAuto : IntAt(node, "recompute");
   t->memory_limit = IntAt(node, "memory_limit");
   t->on_nonfinite = StringAt(node, "on_nonfinite");
+  t->max_skips = IntAt(node, "max_skips");
   t->logging_steps = IntAt(node, "logging_steps");
   t->save_steps = IntAt(node, "save_steps");
   t->save_total_limit = IntAt(node, "save_total_limit");
@@ -90,6 +92,8 @@ void ConfigBuilder::ReadSteps(const Node& node, const std::string& path, Trainin
   t->schedule = {.kind = StringAt(schedule, "kind"),
                  .warmup_ratio = NumberAt(schedule, "warmup_ratio"),
                  .min_lr_ratio = NumberAt(schedule, "min_lr_ratio"),
+                 .power = NumberAt(schedule, "power"),
+                 .num_cycles = IntAt(schedule, "num_cycles"),
                  .warmup_steps = IntAt(schedule, "warmup_steps"),
                  .decay_steps = IntAt(schedule, "decay_steps"),
                  .decay_type = StringAt(schedule, "decay_type")};
@@ -106,10 +110,36 @@ void ConfigBuilder::ReadBatch(const Node& node, const std::string& path, SftStag
   s->accumulation = IntAt(*batch, "accumulation");
 }
 
+void ConfigBuilder::ReadParamPatterns(const Node& node, const std::string& path,
+                                      TrainingConfig* t) {
+  t->no_decay = StringsAt(node, "no_decay");
+  t->trainable = StringsAt(node, "trainable");
+  t->frozen = StringsAt(node, "frozen");
+  for (const Node& entry : node.Find("param_groups")->items) {
+    ParamGroupOptions group = {.pattern = StringAt(entry, "pattern")};
+    const bool has_rate = entry.Find("learning_rate") != nullptr;
+    const bool has_scale = entry.Find("lr_scale") != nullptr;
+    if (has_rate && has_scale) {
+      Fail(entry.where, path + ".param_groups", "give learning_rate or lr_scale, not both");
+    } else if (has_rate && t->learning_rate == 0) {
+      Fail(entry.where, path + ".param_groups",
+           "a learning_rate here needs one above 0 of the stage, whose schedule it follows");
+    } else if (has_rate) {
+      group.lr_scale = NumberAt(entry, "learning_rate") / t->learning_rate;
+    } else if (has_scale) {
+      group.lr_scale = NumberAt(entry, "lr_scale");
+    }
+    if (entry.Find("weight_decay") != nullptr) {
+      group.weight_decay = NumberAt(entry, "weight_decay");
+    }
+    t->param_groups.push_back(std::move(group));
+  }
+}
+
 // The host tells optimizers the decay of each group of params, so it is taken out of the
 // plugin's config, where people look for it first.
 void ConfigBuilder::ReadWeightDecay(const Node& node, const std::string& path, TrainingConfig* s) {
-  s->weight_decay = NumberAt(node, "weight_decay");
+  if (node.Find("weight_decay") != nullptr) s->weight_decay = NumberAt(node, "weight_decay");
   Node config = *node.Find("optimizer")->Find("config");
   const Node* inner = config.Find("weight_decay");
   if (inner == nullptr) return;

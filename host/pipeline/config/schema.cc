@@ -112,8 +112,8 @@ const ObjectSpec& Sft() {
                               .kind = kBool,
                               .fallback = "true",
                               .summary = "a new order each epoch, by the seed"}},
-                    .reserved = {"preset", "trainable", "frozen", "eval_steps", "rejected"}};
-    for (const auto& keys : {TrainingKeys(), KeepingKeys()}) {
+                    .reserved = {"preset", "eval_steps", "rejected"}};
+    for (const auto& keys : {OptimizerKeys(), TrainingKeys(), KeepingKeys()}) {
       s.keys.insert(s.keys.end(), keys.begin(), keys.end());
     }
     return s;

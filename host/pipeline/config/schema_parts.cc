@@ -34,6 +34,31 @@ KeySpec TimeoutKey() {
           .max = 86'400'000};
 }
 
+const ObjectSpec& ParamGroupSpec() {
+  static const ObjectSpec spec = {
+      .title = "a group of params",
+      .keys = {{.name = "pattern",
+                .kind = kString,
+                .summary = "a regular expression, searched in names",
+                .required = true},
+               {.name = "learning_rate",
+                .kind = kNumber,
+                .summary = "at its peak, instead of the stage's",
+                .min = 0,
+                .max = 100},
+               {.name = "lr_scale",
+                .kind = kNumber,
+                .summary = "factor of the stage's learning rate, instead of learning_rate",
+                .min = 0,
+                .max = 1e6},
+               {.name = "weight_decay",
+                .kind = kNumber,
+                .summary = "of all its params; absent: as of any other",
+                .min = 0,
+                .max = 100}}};
+  return spec;
+}
+
 }  // namespace
 
 static const ObjectSpec& Chat() {
@@ -302,7 +327,8 @@ static const ObjectSpec& Schedule() {
                 .kind = kString,
                 .fallback = "\"cosine_with_min_lr\"",
                 .summary = "of the learning rate over the steps",
-                .choices = "constant|constant_with_warmup|linear|cosine|cosine_with_min_lr|wsd"},
+                .choices = "constant|constant_with_warmup|linear|cosine|cosine_with_restarts|"
+                           "cosine_with_min_lr|polynomial|inverse_sqrt|wsd"},
                {.name = "warmup_ratio",
                 .kind = kNumber,
                 .fallback = "0.03",
@@ -317,9 +343,21 @@ static const ObjectSpec& Schedule() {
                {.name = "min_lr_ratio",
                 .kind = kNumber,
                 .fallback = "0.1",
-                .summary = "floor of cosine_with_min_lr and wsd",
+                .summary = "floor of cosine_with_min_lr, polynomial and wsd",
                 .min = 0,
                 .max = 1},
+               {.name = "num_cycles",
+                .kind = kInt,
+                .fallback = "1",
+                .summary = "of cosine_with_restarts",
+                .min = 1,
+                .max = 1e6},
+               {.name = "power",
+                .kind = kNumber,
+                .fallback = "1.0",
+                .summary = "of polynomial",
+                .min = 1e-6,
+                .max = 100},
                {.name = "decay_steps",
                 .kind = kInt,
                 .fallback = "-1",
@@ -352,24 +390,45 @@ static const ObjectSpec& Batch() {
 }
 
 // What a stage that trains is given, apart from its data.
+std::vector<KeySpec> OptimizerKeys() {
+  return {{.name = "optimizer",
+           .kind = kObject,
+           .fallback = "{\"plugin\":\"adamw\"}",
+           .summary = "plugin and its config",
+           .object = &OptimizerSpec()},
+          {.name = "learning_rate",
+           .kind = kNumber,
+           .fallback = "2e-5",
+           .summary = "at its peak",
+           .min = 0,
+           .max = 100},
+          {.name = "weight_decay",
+           .kind = kNumber,
+           .summary = "of matrices; instead of the optimizer's config, whose default holds else",
+           .min = 0,
+           .max = 100},
+          {.name = "no_decay",
+           .kind = kList,
+           .fallback = "[]",
+           .summary = "patterns of params that don't decay; empty: norms and biases"},
+          {.name = "param_groups",
+           .kind = kList,
+           .fallback = "[]",
+           .summary = "params with rates of their own; the first pattern that matches counts",
+           .item = kObject,
+           .object = &ParamGroupSpec()},
+          {.name = "trainable",
+           .kind = kList,
+           .fallback = "[]",
+           .summary = "patterns of params that are trained; empty: all"},
+          {.name = "frozen",
+           .kind = kList,
+           .fallback = "[]",
+           .summary = "patterns of params that are not trained"}};
+}
+
 std::vector<KeySpec> TrainingKeys() {
   return {
-      {.name = "optimizer",
-       .kind = kObject,
-       .fallback = "{\"plugin\":\"adamw\"}",
-       .summary = "plugin and its config",
-       .object = &OptimizerSpec()},
-      {.name = "learning_rate",
-       .kind = kNumber,
-       .fallback = "2e-5",
-       .summary = "at its peak",
-       .min = 0,
-       .max = 100},
-      {.name = "weight_decay",
-       .kind = kNumber,
-       .summary = "decoupled, of matrices; instead of the optimizer's config",
-       .min = 0,
-       .max = 100},
       {.name = "schedule",
        .kind = kObject,
        .fallback = "{}",
@@ -421,8 +480,14 @@ std::vector<KeySpec> KeepingKeys() {
   return {{.name = "on_nonfinite",
            .kind = kString,
            .fallback = "\"stop\"",
-           .summary = "a loss or gradient that is no number",
-           .choices = "stop"},
+           .summary = "a loss or gradient that is no number: fail, leave the step out, or go back "
+                      "to the last checkpoint and leave the batch out",
+           .choices = "stop|skip|rollback"},
+          {.name = "max_skips",
+           .kind = kInt,
+           .fallback = "3",
+           .summary = "steps in a row that on_nonfinite may leave out",
+           .min = 0},
           {.name = "logging_steps",
            .kind = kInt,
            .fallback = "10",

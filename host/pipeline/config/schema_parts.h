@@ -27,7 +27,8 @@ KeySpec KvDtypeKey();
 KeySpec KvMemoryKey();
 KeySpec PrefillChunkKey();
 
-std::vector<KeySpec> TrainingKeys();  // optimizer, schedule, sizes of a step
-std::vector<KeySpec> KeepingKeys();   // what is logged and saved, and when it ends
+std::vector<KeySpec> OptimizerKeys();  // what is trained, at which rates
+std::vector<KeySpec> TrainingKeys();   // schedule, sizes of a step
+std::vector<KeySpec> KeepingKeys();    // what is logged and saved, and when it ends
 
 }  // namespace retort::host

@@ -27,6 +27,8 @@ Result<train::Schedule> ScheduleFor(const TrainingConfig& config, int64_t total_
   options.warmup_ratio = config.schedule.warmup_ratio;
   options.min_lr_ratio = config.schedule.min_lr_ratio;
   options.decay_steps = config.schedule.decay_steps;
+  options.num_cycles = config.schedule.num_cycles;
+  options.power = config.schedule.power;
   return train::Schedule::Make(options);
 }
 
@@ -36,6 +38,13 @@ Result<const Table*> TableOf(const PluginInstance& instance, const char* interfa
   if (table != nullptr) return table;
   return FailedPrecondition("plugin " + instance.info().kind + "/" + instance.info().id +
                             " has no interface " + interface);
+}
+
+// The default of "weight_decay" in the optimizer's schema.
+double OwnWeightDecay(const PluginInstance& optimizer) {
+  const auto schema = json::Document::Parse(optimizer.info().config_schema, "config schema");
+  if (!schema.ok()) return 0;
+  return schema->root()["properties"]["weight_decay"]["default"].DoubleOr(0);
 }
 
 retort_key PluginKey(const StageRun& run, const std::string& place) {
@@ -94,7 +103,12 @@ Status StageTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* option
                           TableOf<retort_optimizer_v1>(instance, RETORT_OPTIMIZER_INTERFACE));
   options->optimizer = {.name = config.optimizer, .table = table, .instance = instance.get()};
   plugins_.push_back(std::move(instance));
-  options->weight_decay = config.weight_decay;
+  options->weight_decay = config.weight_decay.value_or(OwnWeightDecay(plugins_.back()));
+  for (const ParamGroupOptions& group : config.param_groups) {
+    options->groups.push_back(
+        {.pattern = group.pattern, .lr_scale = group.lr_scale, .weight_decay = group.weight_decay});
+  }
+  options->no_decay = config.no_decay;
   options->max_grad_norm = config.max_grad_norm;
   options->recompute = static_cast<int32_t>(config.recompute);
   options->memory_limit = config.memory_limit;
@@ -146,6 +160,8 @@ Result<std::unique_ptr<StageTrainer>> StageTrainer::Create(
   engine::LoadOptions load = {.for_training = true};
   RETORT_ASSIGN_OR_RETURN(load.storage, model::ParseStorage(base.storage));
   load.init_seed = Derive(run.key(), "adapter").lo;
+  load.trainable = config.trainable;
+  load.frozen = config.frozen;
   std::vector<AdapterUse> adapters;
   if (config.lora) {
     RETORT_ASSIGN_OR_RETURN(AdapterUse use,

@@ -297,8 +297,32 @@ TEST(PipelineConfig, WeightDecayIsTakenOutOfTheOptimizersConfig) {
                                                        R"("optimizer": {"plugin": "adamw",
                                       "config": {"weight_decay": 0.1, "beta1": 0.8}})"));
   ASSERT_TRUE(config.ok()) << config.status().ToString();
-  EXPECT_DOUBLE_EQ(config->stages[2].sft.weight_decay, 0.1);
+  EXPECT_DOUBLE_EQ(config->stages[2].sft.weight_decay.value(), 0.1);
   EXPECT_EQ(config->stages[2].sft.optimizer_config, R"({"beta1":0.8})");
+}
+
+TEST(PipelineConfig, ParamGroupsGiveARateOrAFactorOfTheStages) {
+  const auto parse = [](const std::string& groups) {
+    return Parse(
+        Replaced(kWhole, R"("optimizer": "adamw")",
+                 R"("learning_rate": 0.01, "frozen": ["embed"], "param_groups": )" + groups));
+  };
+  const Result<PipelineConfig> config = parse(
+      R"([{"pattern": "a", "learning_rate": 0.03}, {"pattern": "b", "lr_scale": 0.5,
+           "weight_decay": 0.2}, {"pattern": "c"}])");
+  ASSERT_TRUE(config.ok()) << config.status().ToString();
+  const SftStage& sft = config->stages[2].sft;
+  ASSERT_EQ(sft.param_groups.size(), 3u);
+  EXPECT_DOUBLE_EQ(sft.param_groups[0].lr_scale, 3);
+  EXPECT_DOUBLE_EQ(sft.param_groups[1].lr_scale, 0.5);
+  EXPECT_EQ(sft.param_groups[1].weight_decay, 0.2);
+  EXPECT_EQ(sft.param_groups[2].lr_scale, 1);
+  EXPECT_FALSE(sft.param_groups[2].weight_decay.has_value());
+  EXPECT_FALSE(sft.weight_decay.has_value());
+  EXPECT_EQ(sft.frozen, std::vector<std::string>{"embed"});
+  EXPECT_THAT(parse(R"([{"pattern": "a", "learning_rate": 1, "lr_scale": 1}])").status().message(),
+              HasSubstr("give learning_rate or lr_scale, not both"));
+  EXPECT_THAT(parse(R"([{"lr_scale": 1}])").status().message(), HasSubstr("pattern: is needed"));
 }
 
 TEST(PipelineConfig, BrokenJsonNamesLineAndColumn) {

@@ -198,6 +198,23 @@ TEST_F(TrainerTest, NonFiniteGradientChangesNoWeight) {
   EXPECT_EQ(model_.storage, before);
 }
 
+// The logits stay finite; a gradient overflows, from the one weight that is out of all bounds.
+TEST_F(TrainerTest, ANonFiniteGradientNamesItsMicroBatchAndTensor) {
+  auto trainer = Make(Options());
+  std::vector<MicroBatch> window = {Documents({9}, spec_.vocab), Documents({9, 8}, spec_.vocab)};
+  window[1].weight[3] = 3e38F;
+  window[1].weight[4] = 3e38F;
+  const auto before = model_.storage;
+  const Status status = trainer->Step(window, 0.5, 0, nullptr).status();
+  EXPECT_EQ(status.code(), Code::kDataLoss);
+  EXPECT_NE(status.message().find("first in the gradient of"), std::string::npos)
+      << status.message();
+  EXPECT_NE(status.message().find("in micro-batch 2 of 2 (2 documents)"), std::string::npos)
+      << status.message();
+  EXPECT_EQ(model_.storage, before);
+  EXPECT_EQ(momentum_.steps, 0);
+}
+
 TEST_F(TrainerTest, CancelledChangesNoWeight) {
   auto trainer = Make(Options());
   const engine::Cancel set{1};
@@ -384,12 +401,96 @@ TEST(ParamGroups, FollowTransformersNameRule) {
   graph.params.push_back({.name = "special", .flags = RETORT_PARAM_NO_DECAY});
   const auto groups = AssignGroups(graph, {});
   ASSERT_TRUE(groups.ok());
-  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ((*groups)[i], want[i].second) << want[i].first;
-  EXPECT_EQ(groups->back(), kNoDecayGroup);
-  const std::vector<std::string> own = {"^lm_"};
+  for (size_t i = 0; i < want.size(); ++i) {
+    EXPECT_EQ(groups->of_param[i], want[i].second) << want[i].first;
+  }
+  EXPECT_EQ(groups->of_param.back(), kNoDecayGroup);
+  engine::TrainerOptions own;
+  own.no_decay = {"^lm_"};
   const auto custom = AssignGroups(graph, own);
-  EXPECT_EQ((*custom)[want.size() - 1], kNoDecayGroup);
-  EXPECT_EQ((*custom)[6], kDecayGroup);
+  EXPECT_EQ(custom->of_param[want.size() - 1], kNoDecayGroup);
+  EXPECT_EQ(custom->of_param[6], kDecayGroup);
+}
+
+graph::Graph NamedGraph() {
+  graph::Graph graph;
+  for (const char* name :
+       {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.self_attn.q_proj.bias", "model.layers.1.self_attn.q_proj.weight",
+        "model.layers.1.mlp.up_proj.weight", "model.norm.weight"}) {
+    graph.params.push_back({.name = name});
+  }
+  return graph;
+}
+
+TEST(ParamGroups, TheFirstPatternThatMatchesGivesRateAndDecay) {
+  const graph::Graph graph = NamedGraph();
+  engine::TrainerOptions options;
+  options.weight_decay = 0.1;
+  options.groups = {{.pattern = R"(layers\.0\.)", .lr_scale = 0.5},
+                    {.pattern = "q_proj", .lr_scale = 2, .weight_decay = 0.3}};
+  const auto groups = AssignGroups(graph, options);
+  ASSERT_TRUE(groups.ok()) << groups.status().ToString();
+  const auto expect = [&](size_t param, double scale, double decay) {
+    const uint32_t group = groups->of_param[param];
+    EXPECT_EQ(groups->lr_scale[group], scale) << graph.params[param].name;
+    EXPECT_EQ(groups->weight_decay[group], decay) << graph.params[param].name;
+  };
+  expect(0, 1, 0.1);
+  expect(1, 0.5, 0.1);
+  expect(2, 0.5, 0);  // a bias
+  expect(3, 2, 0.3);
+  expect(4, 1, 0.1);
+  expect(5, 1, 0);
+}
+
+TEST(ParamGroups, APatternThatMatchesNothingNamesTheNearestParam) {
+  const graph::Graph graph = NamedGraph();
+  engine::TrainerOptions options;
+  options.groups = {{.pattern = R"(mlp\.up_porj\.weight)"}};
+  const std::string text = AssignGroups(graph, options).status().message();
+  EXPECT_NE(text.find("matches no param"), std::string::npos) << text;
+  EXPECT_NE(text.find("nearest is model.layers.1.mlp.up_proj.weight"), std::string::npos) << text;
+  options.groups = {{.pattern = "("}};
+  EXPECT_NE(AssignGroups(graph, options).status().message().find("not a regular expression"),
+            std::string::npos);
+  options.groups = {{.pattern = "norm", .lr_scale = -1}};
+  EXPECT_NE(AssignGroups(graph, options).status().message().find("lr_scale"), std::string::npos);
+}
+
+std::string FrozenNames(const graph::Graph& graph) {
+  std::string digits;
+  for (const graph::Param& p : graph.params) {
+    digits += (p.flags & RETORT_PARAM_FROZEN) != 0 ? 'f' : 't';
+  }
+  return digits;
+}
+
+TEST(FreezeParams, TrainableChoosesAndFrozenTakesAway) {
+  const std::vector<std::string> none, q = {"q_proj"}, zero = {R"(layers\.0\.)"}, all = {"."};
+  graph::Graph graph = NamedGraph();
+  ASSERT_TRUE(FreezeParams(graph, none, none).ok());
+  EXPECT_EQ(FrozenNames(graph), "tttttt");
+  ASSERT_TRUE(FreezeParams(graph, q, zero).ok());
+  EXPECT_EQ(FrozenNames(graph), "ffftff");
+  graph = NamedGraph();
+  ASSERT_TRUE(FreezeParams(graph, none, q).ok());
+  EXPECT_EQ(FrozenNames(graph), "tffftt");
+  graph = NamedGraph();
+  EXPECT_NE(FreezeParams(graph, none, all).message().find("leave no param to train"),
+            std::string::npos);
+}
+
+TEST(FreezeParams, OfAModelWithAnAdapterTheAdaptersParamsCount) {
+  graph::Graph graph = NamedGraph();
+  graph.adapters.emplace_back();
+  graph.params.push_back({.name = "layers.0.lora_A", .adapter = 0});
+  graph.params.push_back({.name = "layers.1.lora_A", .adapter = 0});
+  const std::vector<std::string> none, one = {R"(layers\.1)"}, base = {"q_proj"};
+  ASSERT_TRUE(FreezeParams(graph, one, none).ok());
+  EXPECT_EQ(FrozenNames(graph), "ttttttft");
+  EXPECT_NE(FreezeParams(graph, none, base).message().find("frozen: \"q_proj\" matches no param"),
+            std::string::npos);
 }
 
 }  // namespace
