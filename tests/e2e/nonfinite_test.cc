@@ -31,7 +31,7 @@ class NonFinite : public testing::Test {
   void SetUp() override {
     folder_ = ScratchFolder(std::string("nonfinite_") +
                             testing::UnitTest::GetInstance()->current_test_info()->name());
-    const Outcome outcome = RunRetort({"tokenize", ModelPath("qwen2"), "@", "--json"});
+    const Outcome outcome = RunRetort({"tokenize", ModelPath("qwen2")}, "{\"text\": \"@\"}\n");
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
     const std::vector<json::Document> lines = ParseLines(outcome.out, "tokenize");
     at_ = std::to_string(Ints(lines[0].root()["ids"]).back());
