@@ -55,6 +55,7 @@ def works(retort, driver, threads, turns):
         "prefill_q4_1": one("decode", "prefill", retort, "q4_1", 1.5, **t),
         "shared_prompt": one("decode", "shared_prompt", driver, threads),
         "encode": one("text", "encode", retort, driver, turns),
+        "grpo": one("grpo", "step", retort, threads, max(1, turns // 2)),
         "first_token": one("text", "first_token", retort, 2 * turns),
     }
 
