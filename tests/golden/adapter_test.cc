@@ -98,6 +98,7 @@ double Difference(const TensorView& view, json::Value golden) {
 TEST_P(GoldenAdapter, GradientsOfAAndBEqualPeft) {
   const host::OpenedModel& opened = *session_.OpenModel(golden_.base, "", golden_.folder).value();
   const auto model = session_.LoadModel(opened, {.for_training = true}).value();
+  ASSERT_TRUE(session_.EnsurePlugins().ok());
   const auto loss = session_.plugins().Create("loss", "sft", "", {}).value();
   const auto adamw = session_.plugins().Create("optimizer", "adamw", "", {}).value();
   engine::TrainerOptions options;

@@ -75,6 +75,7 @@ double WorstDifference(const std::vector<double>& gradient, json::Value golden) 
 TEST_P(GoldenFamily, GradientOfEveryTensorEqualsTransformers) {
   const auto golden = ReadLines(GoldenPath("gradient_" + std::string(GetParam()) + ".jsonl"));
   const auto model = session_.LoadModel(Open()).value();
+  ASSERT_TRUE(session_.EnsurePlugins().ok());
   const PluginInstance loss = session_.plugins().Create("loss", "sft", "", {}).value();
   const PluginInstance adamw = session_.plugins().Create("optimizer", "adamw", "", {}).value();
   engine::TrainerOptions options;
