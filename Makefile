@@ -58,8 +58,9 @@ peers: bench-build ## speed beside the peers (docs/benchmarks.md), and checkpoin
 	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_checkpoint.py $(BENCH)/bin/retort && \
 	  $$python tests/peers/benchmark.py $(BENCH) --write $(PEERS_FLAGS)
 
-peers-training: build ## training stages step by step beside TRL
-	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_policy_training.py $(RETORT)
+peers-training: build ## training stages step by step beside transformers and TRL
+	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_training.py $(RETORT) && \
+	  $$python tests/peers/check_policy_training.py $(RETORT)
 
 bench-build: setup
 	@cmake --preset $(PRESET) -B $(BENCH) -DRETORT_BENCH=ON > /dev/null

@@ -205,6 +205,7 @@ PackedBatch Loader::Collate(std::span<const Row> rows) const {
         batch.weight.push_back(labelled ? example.weight : 0.0F);
       }
       batch.cu_seqlens.push_back(static_cast<int32_t>(batch.ids.size()));
+      batch.pieces.push_back(piece);
     }
   }
   return batch;

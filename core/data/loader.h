@@ -19,6 +19,7 @@ struct PackedBatch {
   std::vector<int32_t> ids, positions, cu_seqlens;
   std::vector<int64_t> labels;  // labels[t] is the token after t; -100: none
   std::vector<float> weight;    // per label
+  std::vector<Piece> pieces;    // of the examples: one per sequence
 };
 
 inline constexpr int64_t kLeastMicroTokens = 2048;

@@ -27,6 +27,7 @@ Result<std::unique_ptr<Teacher>> Teacher::Make(Model& model, const graph::Graph&
 }
 
 void Teacher::Forward(const MicroBatch& batch, const PluginCallSettings& call) {
+  inference_.SetAdapter(adapter_);
   hidden_TD_ = inference_.Forward({.ids = batch.ids,
                                    .positions = batch.positions,
                                    .cu_seqlens = batch.cu_seqlens,

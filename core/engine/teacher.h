@@ -16,8 +16,8 @@ namespace retort::engine {
 
 class Teacher {
  public:
-  // `model` outlives the object and is used by nobody else between Forward and Logits. Refuses
-  // vocabularies that differ by more than padding.
+  // `model`, by its first adapter if it has one, outlives the object and is used by nobody else
+  // between Forward and Logits. Refuses vocabularies that differ by more than padding.
   static Result<std::unique_ptr<Teacher>> Make(Model& model, const graph::Graph& student);
 
   // All tokens of a micro-batch; keeps its hidden rows until the next one.
@@ -32,9 +32,14 @@ class Teacher {
 
  private:
   Teacher(Inference& inference, const graph::Graph& graph, int64_t shared)
-      : inference_(inference), vocab_(graph.vocab()), width_(graph.width()), shared_(shared) {}
+      : inference_(inference),
+        adapter_(graph.adapters.empty() ? -1 : 0),
+        vocab_(graph.vocab()),
+        width_(graph.width()),
+        shared_(shared) {}
 
   Inference& inference_;
+  const int32_t adapter_;
   const int64_t vocab_, width_, shared_;
   TensorView hidden_TD_;
 };

@@ -18,6 +18,7 @@
 #include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stage_lora.h"
+#include "host/pipeline/stage_teacher.h"
 #include "host/plugin/lock.h"
 
 namespace retort::host {
@@ -116,6 +117,10 @@ class Planner {
     for (const LossEntry& loss : train->losses) {
       RETORT_RETURN_IF_ERROR(CheckPlugin(stage, "loss", "loss", loss.plugin, loss.config));
     }
+    if (stage.kind == StageKind::kDistill) {
+      const Status wants = CheckDistillLosses(session_, stage);
+      if (!wants.ok()) return AsUsage(wants, Place(stage, "loss"));
+    }
     return CheckPlugin(stage, "optimizer", "optimizer", train->optimizer, train->optimizer_config);
   }
 
@@ -164,12 +169,20 @@ class Planner {
     return AsUsage(TrainedAdapter(session_, *opened, *train.lora).status(), Place(stage, "lora"));
   }
 
+  // The teacher's distributions are over the student's tokens.
+  Status CheckTeacher(const StageConfig& stage) {
+    RETORT_ASSIGN_OR_RETURN(const OpenedModel* student, Open(RootOf(stage.sft.model)));
+    RETORT_ASSIGN_OR_RETURN(const OpenedModel* teacher, Open(RootOf(stage.distill.teacher)));
+    return AsUsage(CheckSameTokenizer(*student, *teacher), Place(stage, "teacher"));
+  }
+
   Status AddModels(const StageConfig& stage, PlannedStage* planned) {
     for (const ModelRef* ref : stage.Models()) {
       RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(*ref, stage));
       planned->models.push_back(std::move(model));
     }
     if (stage.training() != nullptr) RETORT_RETURN_IF_ERROR(CheckTrained(stage));
+    if (stage.kind == StageKind::kDistill) RETORT_RETURN_IF_ERROR(CheckTeacher(stage));
     if (!stage.filter.tokenizer || !stage.filter.tokenizer->stage.empty()) return OkStatus();
     return LookAt(*stage.filter.tokenizer, stage).status();
   }
@@ -208,7 +221,8 @@ class Planner {
         planned->samples_out = planned->records;
         return OkStatus();
       }
-      case StageKind::kSft: {
+      case StageKind::kSft:
+      case StageKind::kDistill: {
         const SftStage& s = stage.sft;
         RETORT_ASSIGN_OR_RETURN(planned->records, Count(s.data, s.limit, at_most));
         return OkStatus();
@@ -233,37 +247,50 @@ class Planner {
     return ref.stage.empty() ? ref : RootOf(plan_.Find(ref.stage)->stage->training()->model);
   }
 
-  // Bytes at the peak of the stage's work with one of its models; of training, also the level of
-  // recomputation.
-  Result<int64_t> BytesOf(const StageConfig& stage, const ModelRef& ref, PlannedStage* planned) {
+  // A model as the stage keeps it in memory; `trained`: with the adapter that the stage trains.
+  Result<SizedModel> SizeOf(const StageConfig& stage, const ModelRef& ref, bool trained) {
     const ModelRef& root = RootOf(ref);
-    const TrainingConfig* train = stage.training();
-    const bool trains = train != nullptr && &ref == &train->model;
-    RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, Open(root));
-    RETORT_ASSIGN_OR_RETURN(graph::Graph graph, session_.BuildGraph(*opened->source));
+    RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened, Open(root));
+    SizedModel model;
+    RETORT_ASSIGN_OR_RETURN(model.graph, session_.BuildGraph(*opened->source));
     if (opened->adapter) {
-      RETORT_RETURN_IF_ERROR(graph::AddLora(graph, opened->adapter->config.lora));
-    } else if (trains && train->lora) {
-      RETORT_RETURN_IF_ERROR(graph::AddLora(graph, *train->lora));
+      RETORT_RETURN_IF_ERROR(graph::AddLora(model.graph, opened->adapter->config.lora));
+    } else if (trained && stage.training()->lora) {
+      RETORT_RETURN_IF_ERROR(graph::AddLora(model.graph, *stage.training()->lora));
     }
     RETORT_ASSIGN_OR_RETURN(model::Storage storage, model::ParseStorage(root.model.storage));
     // What a stage writes is f32.
     if (!ref.stage.empty() && storage == model::Storage::kAuto) storage = model::Storage::kF32;
-    const std::vector<DType> dtypes =
-        model::PlanStorage(graph, {.storage = storage, .for_training = trains},
-                           opened->source.get())
-            .dtypes;
+    model.dtypes = model::PlanStorage(model.graph, {.storage = storage, .for_training = trained},
+                                      opened->source.get())
+                       .dtypes;
+    return model;
+  }
+
+  // Bytes at the peak of the stage's work with one of its models; of training, also the level of
+  // recomputation.
+  Result<int64_t> BytesOf(const StageConfig& stage, const ModelRef& ref, PlannedStage* planned) {
+    const TrainingConfig* train = stage.training();
+    const bool trains = train != nullptr && &ref == &train->model;
+    RETORT_ASSIGN_OR_RETURN(const SizedModel model, SizeOf(stage, ref, trains));
+    if (stage.kind == StageKind::kDistill) {
+      RETORT_ASSIGN_OR_RETURN(const SizedModel teacher,
+                              SizeOf(stage, stage.distill.teacher, false));
+      return DistillBytes(stage, model, teacher, session_.n_threads(), &planned->recompute);
+    }
     if (trains) {
       const bool policy = stage.kind == StageKind::kGrpo;
       const int32_t threads = session_.n_threads();
-      const engine::TrainMemory work = policy ? GrpoWork(stage.grpo, graph, dtypes, threads)
-                                              : SftWork(stage.sft, graph, dtypes, threads);
+      const engine::TrainMemory work =
+          policy ? GrpoWork(stage.grpo, model.graph, model.dtypes, threads)
+                 : SftWork(stage.sft, model.graph, model.dtypes, threads);
       planned->recompute = work.recompute;
-      return engine::EstimateTraining(graph, work).total() +
-             (policy ? RolloutBytes(stage.grpo, graph, dtypes) : 0);
+      return engine::EstimateTraining(model.graph, work).total() +
+             (policy ? RolloutBytes(stage.grpo, model.graph, model.dtypes) : 0);
     }
-    if (train != nullptr) return engine::WeightBytes(graph, dtypes);  // of a reference
-    return DecodeBytes(stage, {.label = ref.text, .opened = opened}, graph, dtypes,
+    if (train != nullptr) return engine::WeightBytes(model.graph, model.dtypes);  // of a reference
+    RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, Open(RootOf(ref)));
+    return DecodeBytes(stage, {.label = ref.text, .opened = opened}, model.graph, model.dtypes,
                        planned->records);
   }
 
@@ -292,6 +319,7 @@ class Planner {
     const TrainingConfig* train = stage.training();
     double beside = 0;  // of models that stay while another is trained
     for (const ModelRef* ref : stage.Models()) {
+      if (ref == &stage.distill.teacher) continue;  // counted with its student
       const Result<int64_t> bytes = BytesOf(stage, *ref, planned);
       if (!bytes.ok()) {
         return AsFileFault(bytes.status(), Place(stage, "model '" + ref->text + "'"));

@@ -33,7 +33,7 @@ struct StepShape {
 
 engine::TrainMemory WorkOf(const TrainingConfig& train, const StepShape& shape,
                            const graph::Graph& graph, std::span<const DType> dtypes,
-                           int32_t n_threads) {
+                           int32_t n_threads, const SizedModel* teacher) {
   engine::TrainMemory work{.tokens = shape.micro_tokens,
                            .micro_batches = shape.micro_batches,
                            .recompute = static_cast<int32_t>(train.recompute),
@@ -41,6 +41,10 @@ engine::TrainMemory WorkOf(const TrainingConfig& train, const StepShape& shape,
                            .longest = shape.longest,
                            .n_threads = n_threads,
                            .dtypes = dtypes};
+  if (teacher != nullptr) {
+    work.teacher = &teacher->graph;
+    work.teacher_dtypes = teacher->dtypes;
+  }
   if (train.lora) work.adapter = static_cast<int32_t>(graph.adapters.size()) - 1;
   if (work.recompute == engine::kRecomputeAuto) {
     work.recompute = engine::ChooseRecompute(graph, work, train.memory_limit);
@@ -51,9 +55,10 @@ engine::TrainMemory WorkOf(const TrainingConfig& train, const StepShape& shape,
 }  // namespace
 
 engine::TrainMemory SftWork(const SftStage& stage, const graph::Graph& graph,
-                            std::span<const DType> dtypes, int32_t n_threads) {
+                            std::span<const DType> dtypes, int32_t n_threads,
+                            const SizedModel* teacher) {
   const StepShape shape = {MicroBatchTokens(stage), MicroBatches(stage), stage.max_length};
-  return WorkOf(stage, shape, graph, dtypes, n_threads);
+  return WorkOf(stage, shape, graph, dtypes, n_threads, teacher);
 }
 
 engine::TrainMemory GrpoWork(const GrpoStage& stage, const graph::Graph& graph,
@@ -65,7 +70,7 @@ engine::TrainMemory GrpoWork(const GrpoStage& stage, const graph::Graph& graph,
       stage.prompts_per_step / stage.steps_per_generation * stage.num_generations;
   const int64_t all = sequences * longest, tokens = std::min(std::max(wanted, longest), all);
   const StepShape shape = {tokens, (all + tokens - 1) / tokens, longest};
-  return WorkOf(stage, shape, graph, dtypes, n_threads);
+  return WorkOf(stage, shape, graph, dtypes, n_threads, nullptr);
 }
 
 int64_t RolloutBytes(const GrpoStage& stage, const graph::Graph& graph,
@@ -102,6 +107,41 @@ Result<engine::MemoryEstimate> EstimateDecode(const engine::GenerateOptions& opt
                                    .kv_blocks = budget.blocks,
                                    .kv_dtype = options.kv_dtype,
                                    .dtypes = dtypes});
+}
+
+// What the student takes beside training to write its own samples: prompts that, with the longest
+// completion, fill max_length.
+static Result<int64_t> OwnSampleBytes(const StageConfig& stage, const SizedModel& student) {
+  const DistillOptions& distill = stage.distill;
+  engine::GenerateOptions options;
+  options.max_batch = static_cast<int32_t>(distill.decoding.max_batch);
+  options.kv_memory = distill.decoding.kv_memory;
+  options.prefill_chunk = static_cast<int32_t>(distill.decoding.prefill_chunk);
+  RETORT_ASSIGN_OR_RETURN(options.kv_dtype, engine::ParseKvDtype(distill.decoding.kv_dtype));
+  const int64_t written = std::min(distill.sampling.max_tokens, stage.sft.max_length - 1);
+  engine::GenerateRequest request = {.ids = {}, .prefix = {}, .sampling = {}};
+  request.ids.resize(static_cast<size_t>(stage.sft.max_length - written));
+  request.sampling.max_tokens = static_cast<int32_t>(written);
+  const std::vector<engine::GenerateRequest> requests(
+      static_cast<size_t>(distill.decoding.max_batch), request);
+  RETORT_ASSIGN_OR_RETURN(const engine::MemoryEstimate estimate,
+                          EstimateDecode(options, requests, student.graph, student.dtypes));
+  return estimate.cache;
+}
+
+Result<int64_t> DistillBytes(const StageConfig& stage, const SizedModel& student,
+                             const SizedModel& teacher, int32_t n_threads, int32_t* recompute) {
+  const bool beside = stage.distill.teacher_top_k == 0;
+  engine::TrainMemory work =
+      SftWork(stage.sft, student.graph, student.dtypes, n_threads, beside ? &teacher : nullptr);
+  *recompute = work.recompute;
+  work.teacher = &teacher.graph;
+  work.teacher_dtypes = teacher.dtypes;
+  const engine::MemoryEstimate both = engine::EstimateTraining(student.graph, work);
+  if (!beside) return std::max(both.total() - both.teacher, both.teacher + both.process);
+  if (stage.distill.on_policy == 0) return both.total();
+  RETORT_ASSIGN_OR_RETURN(const int64_t cache, OwnSampleBytes(stage, student));
+  return both.total() + cache;
 }
 
 }  // namespace retort::host

@@ -17,9 +17,13 @@ struct Throughput {
   double rate() const { return seconds > 0 ? tokens / seconds : 0; }
 };
 
+bool IsTraining(const StageReport& report) {
+  return report.kind == "sft" || report.kind == "distill";
+}
+
 Throughput ThroughputOf(const StageReport& report) {
   const StageNumbers& n = report.numbers;
-  if (report.kind == "sft") {
+  if (IsTraining(report)) {
     return {.tokens = n.Get("tokens"), .seconds = n.Get("step_seconds")};
   }
   return {.tokens = n.Get("completion_tokens"),
@@ -30,7 +34,7 @@ std::string Count(double value) { return GroupedInteger(static_cast<int64_t>(val
 
 std::string WorkOf(const StageReport& report) {
   const StageNumbers& n = report.numbers;
-  if (report.kind == "sft") {
+  if (IsTraining(report)) {
     return Count(n.Get("steps")) + " steps, " + Count(n.Get("examples")) + " examples";
   }
   if (report.kind == "filter") {

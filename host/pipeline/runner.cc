@@ -38,6 +38,7 @@ Result<StageOutput> RunByKind(StageRun& run) {
     case StageKind::kGenerate: return RunGenerate(run);
     case StageKind::kFilter: return RunFilter(run);
     case StageKind::kSft: return RunSft(run);
+    case StageKind::kDistill: return RunDistill(run);
     case StageKind::kGrpo: return RunGrpo(run);
     case StageKind::kEval: return RunEval(run);
   }

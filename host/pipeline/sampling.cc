@@ -90,23 +90,30 @@ Result<PreparedPrompts> PreparePrompts(const SampleJob& job) {
   return out;
 }
 
-std::vector<engine::GenerateRequest> MakeRequests(const SampleJob& job,
-                                                  const PreparedPrompts& prepared, size_t first) {
-  engine::SamplingParams params = {.temperature = job.sampling->temperature,
-                                   .top_k = static_cast<int32_t>(job.sampling->top_k),
-                                   .top_p = job.sampling->top_p,
-                                   .min_p = job.sampling->min_p,
-                                   .repetition_penalty = job.sampling->repetition_penalty,
-                                   .presence_penalty = job.sampling->presence_penalty,
-                                   .frequency_penalty = job.sampling->frequency_penalty,
-                                   .max_tokens = static_cast<int32_t>(job.sampling->max_tokens),
-                                   .min_tokens = static_cast<int32_t>(job.sampling->min_tokens),
-                                   .stop_ids = job.model->opened->stop_ids,
-                                   .stop = job.sampling->stop,
-                                   .seed = job.seed};
-  for (const auto& [id, bias] : job.sampling->logit_bias) {
+engine::SamplingParams SamplingParamsOf(const SamplingOptions& sampling, const OpenedModel& model,
+                                        uint64_t seed) {
+  engine::SamplingParams params = {.temperature = sampling.temperature,
+                                   .top_k = static_cast<int32_t>(sampling.top_k),
+                                   .top_p = sampling.top_p,
+                                   .min_p = sampling.min_p,
+                                   .repetition_penalty = sampling.repetition_penalty,
+                                   .presence_penalty = sampling.presence_penalty,
+                                   .frequency_penalty = sampling.frequency_penalty,
+                                   .max_tokens = static_cast<int32_t>(sampling.max_tokens),
+                                   .min_tokens = static_cast<int32_t>(sampling.min_tokens),
+                                   .stop_ids = model.stop_ids,
+                                   .stop = sampling.stop,
+                                   .seed = seed};
+  for (const auto& [id, bias] : sampling.logit_bias) {
     params.logit_bias.emplace_back(id, static_cast<float>(bias));
   }
+  return params;
+}
+
+std::vector<engine::GenerateRequest> MakeRequests(const SampleJob& job,
+                                                  const PreparedPrompts& prepared, size_t first) {
+  const engine::SamplingParams params =
+      SamplingParamsOf(*job.sampling, *job.model->opened, job.seed);
   std::vector<engine::GenerateRequest> requests;
   for (size_t i = first; i < job.records.size(); ++i) {
     requests.push_back({.uid = job.records[i].uid,

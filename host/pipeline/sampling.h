@@ -37,6 +37,10 @@ struct PreparedPrompts {
   std::vector<int32_t> prefix;
 };
 
+// `model`: whose stop tokens end a sample.
+engine::SamplingParams SamplingParamsOf(const SamplingOptions& sampling, const OpenedModel& model,
+                                        uint64_t seed);
+
 // FAILED_PRECONDITION names the record that has no prompt.
 Result<PreparedPrompts> PreparePrompts(const SampleJob& job);
 

@@ -1,4 +1,4 @@
-// A stage at work: what it is given, what it reports, and the four kinds of this version. Each is
+// A stage at work: what it is given, what it reports, and the kinds of this version. Each is
 // a function of (config, inputs, seed) that writes into its folder; stopped by cancel it keeps
 // what is written and, called again, goes on from there.
 // SPDX-License-Identifier: Apache-2.0
@@ -74,6 +74,7 @@ struct StageOutput {
 Result<StageOutput> RunGenerate(StageRun& run);
 Result<StageOutput> RunFilter(StageRun& run);
 Result<StageOutput> RunSft(StageRun& run);
+Result<StageOutput> RunDistill(StageRun& run);
 Result<StageOutput> RunGrpo(StageRun& run);
 Result<StageOutput> RunEval(StageRun& run);
 

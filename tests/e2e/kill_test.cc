@@ -41,6 +41,21 @@ const StageCase kSft = {
         "batch_tokens": 300, "learning_rate": 1e-3, "save_steps": 3, "logging_steps": 1})",
     {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json"}};
 
+const StageCase kDistill = {
+    "distill",
+    R"({"name": "s", "kind": "distill", "model": "m", "teacher": "t", "data": "d", "max_length": 256,
+        "max_steps": 14, "batch_tokens": 300, "learning_rate": 1e-3, "save_steps": 3,
+        "logging_steps": 1, "on_policy": 0.4, "sampling": {"max_tokens": 20},
+        "loss": [{"plugin": "kd", "config": {"divergence": "jsd", "temperature": 0.9}}]})",
+    {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json"}};
+
+const StageCase kCached = {
+    "cached",
+    R"({"name": "s", "kind": "distill", "model": "m", "teacher": "t", "data": "d", "max_length": 256,
+        "max_steps": 14, "batch_tokens": 300, "learning_rate": 1e-3, "save_steps": 3,
+        "logging_steps": 1, "teacher_top_k": 16})",
+    {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json"}};
+
 const StageCase kGrpo = {
     "grpo",
     R"({"name": "s", "kind": "grpo", "model": "m", "data": "d", "limit": 10, "max_steps": 14,
@@ -63,7 +78,8 @@ class KillTest : public testing::TestWithParam<StageCase> {
         std::string(RETORT_SOURCE_DIR) + "/tests/fixtures/gsm8k/train_small.jsonl";
     WriteText(folder_ + "/p.json",
               R"({"retort": 1, "name": "kill", "seed": 5, "threads": 1, "models": {"m": ")" +
-                  ModelPath("qwen2") + R"("}, "data": {"d": {"path": ")" + data +
+                  ModelPath("qwen2") + R"(", "t": ")" + ModelPath("qwen3") +
+                  R"("}, "data": {"d": {"path": ")" + data +
                   R"(", "map": {"prompt": "question", "completion": "answer"}}}, "stages": [)" +
                   GetParam().stage + "]}");
     const auto start = steady_clock::now();
@@ -136,6 +152,7 @@ TEST_P(KillTest, AtEveryFaultPoint) {
       "checkpoint.retained", "metrics.line",     "trash.renamed",      "stage.done",
       "stage.finished"};
   if (std::string(GetParam().name) == "grpo") points.push_back("rollouts.written");
+  if (std::string(GetParam().name) == "cached") points.push_back("teacher.shard");
   int kills = 0;
   for (const std::string& point : points) {
     const std::string run = "at_" + point;
@@ -160,7 +177,7 @@ TEST_P(KillTest, AtEveryFaultPoint) {
   RecordProperty("kills", kills + 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stages, KillTest, testing::Values(kSft, kGrpo),
+INSTANTIATE_TEST_SUITE_P(Stages, KillTest, testing::Values(kSft, kDistill, kCached, kGrpo),
                          [](const auto& c) { return std::string(c.param.name); });
 
 }  // namespace

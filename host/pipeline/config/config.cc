@@ -102,6 +102,7 @@ void ConfigBuilder::AddStage(const Node& node) {
   if (kind == "generate") ReadGenerate(node, path, &stage);
   if (kind == "filter") ReadFilter(node, path, &stage);
   if (kind == "sft") ReadSft(node, path, &stage);
+  if (kind == "distill") ReadDistill(node, path, &stage);
   if (kind == "grpo") ReadGrpo(node, path, &stage);
   if (kind == "eval") ReadEval(node, path, &stage);
   for (const std::string& name : NamedData(stage)) {
@@ -115,7 +116,9 @@ void ConfigBuilder::AddStage(const Node& node) {
 std::string ConfigBuilder::Canonical(const Node& node, const StageConfig& stage) const {
   json::Writer writer;
   writer.BeginObject().Key("stage");
-  node.Write(writer, true);
+  Node without_places = node;  // where a cache lies changes nothing
+  std::erase_if(without_places.members, [](const Member& m) { return m.key == "teacher_cache"; });
+  without_places.Write(writer, true);
   writer.Field("seed", config_.seed).Key("data").BeginObject();
   for (const std::string& name : NamedData(stage)) {
     Node data = *root_.Find("data")->Find(name);
@@ -152,6 +155,7 @@ std::string_view StageKindName(StageKind kind) {
     case StageKind::kGenerate: return "generate";
     case StageKind::kFilter: return "filter";
     case StageKind::kSft: return "sft";
+    case StageKind::kDistill: return "distill";
     case StageKind::kGrpo: return "grpo";
     case StageKind::kEval: return "eval";
   }
@@ -159,7 +163,7 @@ std::string_view StageKindName(StageKind kind) {
 }
 
 TrainingConfig* StageConfig::training() {
-  if (kind == StageKind::kSft) return &sft;
+  if (kind == StageKind::kSft || kind == StageKind::kDistill) return &sft;
   return kind == StageKind::kGrpo ? &grpo : nullptr;
 }
 
@@ -170,6 +174,7 @@ const TrainingConfig* StageConfig::training() const {
 std::vector<const ModelRef*> StageConfig::Models() const {
   std::vector<const ModelRef*> models;
   if (const TrainingConfig* train = training()) models.push_back(&train->model);
+  if (kind == StageKind::kDistill) models.push_back(&distill.teacher);
   if (grpo.reference) models.push_back(&*grpo.reference);
   if (kind == StageKind::kGenerate && !generate.generator) models.push_back(&generate.model);
   for (const ModelRef& model : eval.models) models.push_back(&model);

@@ -159,6 +159,16 @@ struct SftStage : TrainingConfig {
   ChatOptions chat = {};
 };
 
+// What a distill stage has beside the keys of sft.
+struct DistillOptions {
+  ModelRef teacher = {};
+  int64_t teacher_top_k = 0;  // entries of a cached row; 0: the teacher runs beside the student
+  std::string teacher_cache = {};  // folder, absolute; "": in the run's folder, by what is in it
+  double on_policy = 0;            // chance that a step trains on the student's own samples
+  SamplingOptions sampling = {};   // of those
+  DecodingOptions decoding = {};
+};
+
 // Reinforcement by rewards of sampled completions.
 struct GrpoStage : TrainingConfig {
   std::string algorithm =
@@ -208,7 +218,7 @@ struct EvalStage {
   std::vector<EvalTask> tasks = {};
 };
 
-enum class StageKind : uint8_t { kGenerate, kFilter, kSft, kGrpo, kEval };
+enum class StageKind : uint8_t { kGenerate, kFilter, kSft, kDistill, kGrpo, kEval };
 std::string_view StageKindName(StageKind kind);
 
 struct StageConfig {
@@ -221,7 +231,8 @@ struct StageConfig {
   std::string resolved = {};  // the stage's resolved JSON, compact, canonical: what is hashed
   GenerateStage generate;     // the one of `kind` is filled in
   FilterStage filter;
-  SftStage sft;
+  SftStage sft;  // also of a distill stage
+  DistillOptions distill;
   GrpoStage grpo;
   EvalStage eval;
   // Of a stage that trains, else NULL.

@@ -26,6 +26,35 @@ void ConfigBuilder::ReadSft(const Node& node, const std::string& path, StageConf
   ReadBatch(node, path, &s);
 }
 
+void ConfigBuilder::ReadDistill(const Node& node, const std::string& path, StageConfig* stage) {
+  ReadSft(node, path, stage);
+  stage->kind = StageKind::kDistill;
+  DistillOptions& d = stage->distill;
+  d.teacher = references_.Model(*node.Find("teacher"), path + ".teacher", stage);
+  d.teacher_top_k = IntAt(node, "teacher_top_k");
+  d.teacher_cache = StringAt(node, "teacher_cache");
+  d.on_policy = NumberAt(node, "on_policy");
+  d.sampling = ReadSampling(node, path);
+  d.decoding = ReadDecoding(node);
+  if (d.teacher_top_k == 0) {
+    if (d.teacher_cache.empty()) return;
+    Fail(node.Find("teacher_cache")->where, path + ".teacher_cache",
+         "nothing is cached where the teacher runs beside the student; set teacher_top_k, or leave "
+         "this out");
+    return;
+  }
+  const Where& where = node.Find("teacher_top_k")->where;
+  if (d.on_policy > 0) {
+    Fail(where, path + ".teacher_top_k",
+         "the student's own samples need the teacher beside it: leave this at 0, or on_policy");
+  }
+  if (stage->sft.packing == "wrapped") {
+    Fail(where, path + ".teacher_top_k",
+         "the cache has rows of whole documents, which packing wrapped cuts anew each epoch; use "
+         "bfd");
+  }
+}
+
 // What is trained is f32; a narrower base needs an adapter beside it.
 void ConfigBuilder::CheckTrainedStorage(const Node& node, const std::string& path,
                                         const TrainingConfig& s) {

@@ -2,6 +2,7 @@
 #include "host/pipeline/config/schema.h"
 
 #include <array>
+#include <initializer_list>
 #include <utility>
 
 #include "host/pipeline/config/lora.h"
@@ -62,62 +63,110 @@ const ObjectSpec& FilterStageSpec() {
   return spec;
 }
 
+// What sft and distill stages have in common, in the order of the tables.
+std::vector<KeySpec> StartKeys() {
+  return {
+      NameKey(),
+      KindKey(),
+      {.name = "model", .kind = kString, .summary = "a name, a path or @stage", .required = true}};
+}
+
+std::vector<KeySpec> ExampleKeys(const char* losses) {
+  return {LoraKey(),
+          DataKey(),
+          LimitKey(),
+          ChatKey(),
+          {.name = "loss",
+           .kind = kList,
+           .fallback = losses,
+           .summary = "added up by weight",
+           .item = kObject,
+           .object = &LossEntrySpec()},
+          {.name = "max_length",
+           .kind = kInt,
+           .fallback = "4096",
+           .summary = "tokens of an example and of a packed row",
+           .min = 2,
+           .max = 1e7},
+          {.name = "truncation",
+           .kind = kString,
+           .fallback = "\"drop\"",
+           .summary = "an example beyond max_length",
+           .choices = "drop|keep_start|error"},
+          {.name = "packing",
+           .kind = kString,
+           .fallback = "\"bfd\"",
+           .summary = "examples into rows",
+           .choices = "bfd|bfd_split|wrapped|none"},
+          {.name = "packing_window",
+           .kind = kInt,
+           .fallback = "1000",
+           .summary = "examples packed together",
+           .min = 1,
+           .max = 1e7},
+          {.name = "train_on",
+           .kind = kString,
+           .fallback = "\"completion\"",
+           .summary = "tokens with a label",
+           .choices = "completion|assistant|all"},
+          {.name = "shuffle",
+           .kind = kBool,
+           .fallback = "true",
+           .summary = "a new order each epoch, by the seed"}};
+}
+
+std::vector<KeySpec> TeacherKeys() {
+  return {
+      {.name = "teacher",
+       .kind = kString,
+       .summary = "a model with the same tokenizer: a name, a path or @stage",
+       .required = true},
+      {.name = "teacher_top_k",
+       .kind = kInt,
+       .fallback = "0",
+       .summary = "its k likeliest tokens, cached before training; 0: all of its logits, from a "
+                  "teacher beside the student",
+       .min = 0,
+       .max = 65534},
+      {.name = "teacher_cache",
+       .kind = kPath,
+       .summary = "the cache's folder; absent: in the run's, shared by stages that want the same"},
+      {.name = "on_policy",
+       .kind = kNumber,
+       .fallback = "0",
+       .summary = "chance that a step trains on what the student samples for its prompts",
+       .min = 0,
+       .max = 1},
+      SamplingKey("{}"),
+      BatchSlots(),
+      KvDtypeKey(),
+      KvMemoryKey(),
+      PrefillChunkKey()};
+}
+
+ObjectSpec JoinKeys(const char* title, std::initializer_list<std::vector<KeySpec>> parts) {
+  ObjectSpec spec = {.title = title, .reserved = {"preset", "eval_steps", "rejected", "students"}};
+  for (const std::vector<KeySpec>& keys : parts) {
+    spec.keys.insert(spec.keys.end(), keys.begin(), keys.end());
+  }
+  return spec;
+}
+
 const ObjectSpec& Sft() {
-  static const ObjectSpec spec = [] {
-    ObjectSpec s = {.title = "an sft stage",
-                    .keys = {NameKey(),
-                             KindKey(),
-                             {.name = "model",
-                              .kind = kString,
-                              .summary = "a name, a path or @stage",
-                              .required = true},
-                             LoraKey(),
-                             DataKey(),
-                             LimitKey(),
-                             ChatKey(),
-                             {.name = "loss",
-                              .kind = kList,
-                              .fallback = "[\"sft\"]",
-                              .summary = "added up by weight",
-                              .item = kObject,
-                              .object = &LossEntrySpec()},
-                             {.name = "max_length",
-                              .kind = kInt,
-                              .fallback = "4096",
-                              .summary = "tokens of an example and of a packed row",
-                              .min = 2,
-                              .max = 1e7},
-                             {.name = "truncation",
-                              .kind = kString,
-                              .fallback = "\"drop\"",
-                              .summary = "an example beyond max_length",
-                              .choices = "drop|keep_start|error"},
-                             {.name = "packing",
-                              .kind = kString,
-                              .fallback = "\"bfd\"",
-                              .summary = "examples into rows",
-                              .choices = "bfd|bfd_split|wrapped|none"},
-                             {.name = "packing_window",
-                              .kind = kInt,
-                              .fallback = "1000",
-                              .summary = "examples packed together",
-                              .min = 1,
-                              .max = 1e7},
-                             {.name = "train_on",
-                              .kind = kString,
-                              .fallback = "\"completion\"",
-                              .summary = "tokens with a label",
-                              .choices = "completion|assistant|all"},
-                             {.name = "shuffle",
-                              .kind = kBool,
-                              .fallback = "true",
-                              .summary = "a new order each epoch, by the seed"}},
-                    .reserved = {"preset", "eval_steps", "rejected"}};
-    for (const auto& keys : {OptimizerKeys(), TrainingKeys(), KeepingKeys()}) {
-      s.keys.insert(s.keys.end(), keys.begin(), keys.end());
-    }
-    return s;
-  }();
+  static const ObjectSpec spec = JoinKeys(
+      "an sft stage",
+      {StartKeys(), ExampleKeys("[\"sft\"]"), OptimizerKeys(), TrainingKeys(), KeepingKeys()});
+  return spec;
+}
+
+// By default as Hinton et al.: 0.7 of the teacher's distribution at temperature 3, 0.3 of the
+// labels.
+const ObjectSpec& Distill() {
+  static const ObjectSpec spec = JoinKeys(
+      "a distill stage",
+      {StartKeys(), TeacherKeys(),
+       ExampleKeys("[{\"plugin\":\"kd\",\"weight\":0.7},{\"plugin\":\"sft\",\"weight\":0.3}]"),
+       OptimizerKeys(), TrainingKeys(), KeepingKeys()});
   return spec;
 }
 
@@ -191,15 +240,15 @@ const ObjectSpec& Eval() {
 }
 
 const ObjectSpec& Stage() {
-  static const ObjectSpec spec = {
-      .title = "a stage",
-      .variant_key = "kind",
-      .variants = {{"generate", &Generate()},
-                   {"filter", &FilterStageSpec()},
-                   {"sft", &Sft()},
-                   {"grpo", &GrpoSpec()},
-                   {"eval", &Eval()}},
-      .reserved_variants = {"distill", "reward_model", "export", "repeat"}};
+  static const ObjectSpec spec = {.title = "a stage",
+                                  .variant_key = "kind",
+                                  .variants = {{"generate", &Generate()},
+                                               {"filter", &FilterStageSpec()},
+                                               {"sft", &Sft()},
+                                               {"distill", &Distill()},
+                                               {"grpo", &GrpoSpec()},
+                                               {"eval", &Eval()}},
+                                  .reserved_variants = {"reward_model", "export", "repeat"}};
   return spec;
 }
 
@@ -383,6 +432,9 @@ const char* OurNameOf(std::string_view foreign) {
       {"assistant_only_loss", "train_on"},
       {"max_samples", "limit"},
       {"output_dir", "output"},
+      {"teacher_model_name_or_path", "teacher"},
+      {"teacher_model", "teacher"},
+      {"lmbda", "on_policy"},
   });
   for (const auto& [theirs, ours] : kNames) {
     if (theirs == foreign) return ours;

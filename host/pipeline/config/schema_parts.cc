@@ -251,7 +251,7 @@ KeySpec NameKey() {
 KeySpec KindKey() {
   return {.name = "kind",
           .kind = kString,
-          .summary = "of the work: generate, filter, sft, grpo, eval",
+          .summary = "of the work: generate, filter, sft, distill, grpo, eval",
           .required = true};
 }
 KeySpec DataKey() {

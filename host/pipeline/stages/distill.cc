@@ -1,0 +1,71 @@
+// Records and samples to a checkpoint by a teacher's distributions: from the teacher beside the
+// student, or from the cache of its likeliest tokens.
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "host/pipeline/stage.h"
+#include "host/pipeline/stage_teacher.h"
+#include "host/pipeline/stages/own_samples.h"
+#include "host/pipeline/stages/sft_data.h"
+#include "host/pipeline/stages/teacher_pass.h"
+#include "host/pipeline/stages/training_loop.h"
+
+namespace retort::host {
+namespace {
+
+Result<StageOutput> TrainBeside(StageRun& run, const StageModel& student, const StageModel& teacher,
+                                SftData& data) {
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Model> weights,
+                          run.session->LoadModel(*teacher.opened, teacher.storage));
+  run.NoteWeights(teacher.label, *weights);
+  engine::TrainerOptions options;
+  options.teacher = weights.get();
+  OwnSamples own(run, student, data.build.examples);
+  const WindowMaker make_window =
+      [&](std::vector<data::PackedBatch> batches, int64_t step,
+          StageTrainer& trainer) -> Result<std::vector<engine::MicroBatch>> {
+    if (own.IsDue(step)) return own.Draw(batches, step, trainer);
+    return ToMicroBatches(std::move(batches));
+  };
+  return TrainOn(run, student, data, options, make_window);
+}
+
+Result<StageOutput> TrainCached(StageRun& run, const StageModel& student, const StageModel& teacher,
+                                SftData& data) {
+  RETORT_ASSIGN_OR_RETURN(const TeacherCache cache,
+                          FillTeacherCache(run, teacher, data.build.examples));
+  const WindowMaker make_window =
+      [&](std::vector<data::PackedBatch> batches, int64_t,
+          StageTrainer& trainer) -> Result<std::vector<engine::MicroBatch>> {
+    const int64_t vocab = trainer.model().graph().vocab();
+    std::vector<engine::TeacherRows> rows;
+    for (const data::PackedBatch& batch : batches) {
+      RETORT_ASSIGN_OR_RETURN(engine::TeacherRows one, cache.RowsOf(batch.pieces, vocab));
+      rows.push_back(std::move(one));
+    }
+    std::vector<engine::MicroBatch> window = ToMicroBatches(std::move(batches));
+    for (size_t i = 0; i < window.size(); ++i) window[i].teacher = std::move(rows[i]);
+    return window;
+  };
+  return TrainOn(run, student, data, {}, make_window);
+}
+
+}  // namespace
+
+Result<StageOutput> RunDistill(StageRun& run) {
+  const SftStage& config = run.stage->sft;
+  const DistillOptions& distill = run.stage->distill;
+  const std::string& path = run.folder->path();
+  RETORT_ASSIGN_OR_RETURN(const StageModel student,
+                          OpenStageModel(*run.session, *run.pipeline, config.model, path));
+  RETORT_ASSIGN_OR_RETURN(const StageModel teacher,
+                          OpenStageModel(*run.session, *run.pipeline, distill.teacher, path));
+  RETORT_RETURN_IF_ERROR(CheckSameTokenizer(*student.opened, *teacher.opened));
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<SftData> data, LoadSftData(run, config, student));
+  return distill.teacher_top_k > 0 ? TrainCached(run, student, teacher, *data)
+                                   : TrainBeside(run, student, teacher, *data);
+}
+
+}  // namespace retort::host
