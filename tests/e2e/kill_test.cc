@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <regex>
@@ -24,7 +25,11 @@ namespace fs = std::filesystem;
 using std::chrono::microseconds;
 using std::chrono::steady_clock;
 
-constexpr int kRandomKills = 50;
+// RETORT_KILLS in the environment asks for more (make soak).
+int RandomKills() {
+  const char* text = std::getenv("RETORT_KILLS");
+  return text != nullptr ? std::atoi(text) : 50;
+}
 constexpr unsigned kSeed = 20260;
 
 struct StageCase {
@@ -128,7 +133,7 @@ class KillTest : public testing::TestWithParam<StageCase> {
 TEST_P(KillTest, AtRandomMoments) {
   std::mt19937 random(kSeed);
   int kills = 0, runs = 0;
-  while (kills < kRandomKills) {
+  while (kills < RandomKills()) {
     const std::string run = "random" + std::to_string(runs++);
     // Later and later on the whole, so that a run of many kills ends.
     for (int attempt = 1;; ++attempt) {
