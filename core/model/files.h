@@ -61,6 +61,8 @@ class SourceBase : public Source {
   mutable std::optional<std::string> fingerprint_;
 };
 
+// Those that are there, with the template of tokenizer_config.json where that is its place.
+Result<FolderTexts> ReadFolderTexts(const std::string& path);
 Result<std::unique_ptr<Source>> OpenHfFolder(const std::string& path);
 Result<std::unique_ptr<Source>> OpenGguf(const std::string& path);
 

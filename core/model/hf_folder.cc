@@ -98,22 +98,6 @@ Result<std::string> TemplateOf(const std::string& tokenizer_config, const std::s
   return std::string(value.StringOr(""));
 }
 
-Result<FolderTexts> ReadTexts(const std::string& path) {
-  FolderTexts texts;
-  RETORT_ASSIGN_OR_RETURN(texts.config, ReadSidecar(path, kConfig, kMaxConfigBytes));
-  RETORT_ASSIGN_OR_RETURN(texts.tokenizer, ReadSidecar(path, kTokenizer, kMaxTokenizerBytes));
-  RETORT_ASSIGN_OR_RETURN(texts.tokenizer_config,
-                          ReadSidecar(path, kTokenizerConfig, kMaxTokenizerBytes));
-  RETORT_ASSIGN_OR_RETURN(texts.generation_config,
-                          ReadSidecar(path, kGenerationConfig, kMaxConfigBytes));
-  RETORT_ASSIGN_OR_RETURN(texts.chat_template, ReadSidecar(path, kChatTemplate, kMaxConfigBytes));
-  if (texts.chat_template.empty()) {
-    RETORT_ASSIGN_OR_RETURN(texts.chat_template,
-                            TemplateOf(texts.tokenizer_config, io::Join(path, kTokenizerConfig)));
-  }
-  return texts;
-}
-
 // What a folder that is no model holds, in a few words.
 Status NotAModel(const std::string& path) {
   RETORT_ASSIGN_OR_RETURN(const std::vector<std::string> names, io::RealFileSystem().List(path));
@@ -134,8 +118,24 @@ Status NotAModel(const std::string& path) {
 
 }  // namespace
 
+Result<FolderTexts> ReadFolderTexts(const std::string& path) {
+  FolderTexts texts;
+  RETORT_ASSIGN_OR_RETURN(texts.config, ReadSidecar(path, kConfig, kMaxConfigBytes));
+  RETORT_ASSIGN_OR_RETURN(texts.tokenizer, ReadSidecar(path, kTokenizer, kMaxTokenizerBytes));
+  RETORT_ASSIGN_OR_RETURN(texts.tokenizer_config,
+                          ReadSidecar(path, kTokenizerConfig, kMaxTokenizerBytes));
+  RETORT_ASSIGN_OR_RETURN(texts.generation_config,
+                          ReadSidecar(path, kGenerationConfig, kMaxConfigBytes));
+  RETORT_ASSIGN_OR_RETURN(texts.chat_template, ReadSidecar(path, kChatTemplate, kMaxConfigBytes));
+  if (texts.chat_template.empty()) {
+    RETORT_ASSIGN_OR_RETURN(texts.chat_template,
+                            TemplateOf(texts.tokenizer_config, io::Join(path, kTokenizerConfig)));
+  }
+  return texts;
+}
+
 Result<std::unique_ptr<Source>> OpenHfFolder(const std::string& path) {
-  RETORT_ASSIGN_OR_RETURN(FolderTexts texts, ReadTexts(path));
+  RETORT_ASSIGN_OR_RETURN(FolderTexts texts, ReadFolderTexts(path));
   // A folder of a tokenizer alone, or of a config without weights, is good for some commands.
   if (texts.config.empty() && texts.tokenizer.empty()) return NotAModel(path);
   RETORT_ASSIGN_OR_RETURN(

@@ -58,6 +58,8 @@ class Source {
   }
   // Says that these rows were read for good: mapped pages are given back to the system.
   virtual void Release(std::string_view, int64_t, int64_t) const {}
+  // Of a model that has no weights yet: they are made by the params' init rules from this seed.
+  virtual std::optional<uint64_t> init_seed() const { return std::nullopt; }
   // XXH3-128 (hex) over all files of the model; computed once, on first call.
   virtual Result<std::string> Fingerprint() const = 0;
 };

@@ -5,14 +5,13 @@
 
 #include "core/base/hash.h"
 #include "core/io/filesystem.h"
+#include "host/pipeline/stage_models.h"
 
 namespace retort::host {
 
 Status MakingsReader::AddModel(const ModelRef& ref, NamedHashes* inputs) {
   if (!ref.stage.empty()) return OkStatus();  // among the stage's inputs
-  RETORT_ASSIGN_OR_RETURN(
-      const OpenedModel* opened,
-      session_.OpenModel(ref.model.path, ref.model.chat_format, ref.model.adapter));
+  RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened, OpenConfigured(session_, ref.model));
   const std::string& path = opened->base_path();
   if (files_.count(path) == 0) {
     RETORT_ASSIGN_OR_RETURN(files_[path], opened->source->Fingerprint());

@@ -18,6 +18,7 @@
 #include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stage_lora.h"
+#include "host/pipeline/stage_models.h"
 #include "host/pipeline/stage_teacher.h"
 #include "host/plugin/lock.h"
 
@@ -154,9 +155,7 @@ class Planner {
     return model;
   }
 
-  Result<OpenedModel*> Open(const ModelRef& ref) {
-    return session_.OpenModel(ref.model.path, ref.model.chat_format, ref.model.adapter);
-  }
+  Result<OpenedModel*> Open(const ModelRef& ref) { return OpenConfigured(session_, ref.model); }
 
   // That the adapter to be trained fits the model; of a stage's model that is seen once it is
   // there.

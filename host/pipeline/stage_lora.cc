@@ -29,6 +29,11 @@ Result<std::map<std::string, ModuleFacts>> FactsOf(Session& session, const Opene
 
 Result<AdapterUse> TrainedAdapter(Session& session, const OpenedModel& model,
                                   const graph::LoraSpec& lora) {
+  if (model.source->init_seed()) {
+    return InvalidArgument("model " + model.path +
+                           " has no weights yet that an adapter could stand beside: leave lora "
+                           "out, or train it whole in an earlier stage");
+  }
   RETORT_ASSIGN_OR_RETURN(const auto wanted, FactsOf(session, model, lora));
   if (!model.adapter) return AdapterUse{.spec = lora};
   const std::string& folder = model.adapter->folder;

@@ -32,11 +32,17 @@ std::string StorageOf(const ModelRef& ref, const PipelineConfig& config) {
   return StorageOf(stage->training()->model, config);
 }
 
+Result<OpenedModel*> OpenConfigured(Session& session, const ModelConfig& model) {
+  if (model.blueprint) return session.OpenModel(*model.blueprint, model.path, model.chat_format);
+  return session.OpenModel(model.path, model.chat_format, model.adapter);
+}
+
 Result<StageModel> OpenStageModel(Session& session, const PipelineConfig& config,
                                   const ModelRef& ref, const std::string& run_path) {
   RETORT_ASSIGN_OR_RETURN(const std::string path, ModelPath(ref, run_path));
-  Result<OpenedModel*> opened =
-      session.OpenModel(path, ChatFormatOf(ref, config), ref.model.adapter);
+  Result<OpenedModel*> opened = ref.stage.empty()
+                                    ? OpenConfigured(session, ref.model)
+                                    : session.OpenModel(path, ChatFormatOf(ref, config));
   if (!opened.ok()) return opened.status().WithContext("model '" + ref.text + "'");
   return StageModel{.label = ref.text, .opened = *opened, .storage = StorageOf(ref, config)};
 }

@@ -29,6 +29,9 @@ std::string ChatFormatOf(const ModelRef& ref, const PipelineConfig& config);
 // The storage named for a model; for a stage with `lora`, that of the base it trained beside.
 std::string StorageOf(const ModelRef& ref, const PipelineConfig& config);
 
+// The model of an entry of the config, not of a stage.
+Result<OpenedModel*> OpenConfigured(Session& session, const ModelConfig& model);
+
 Result<StageModel> OpenStageModel(Session& session, const PipelineConfig& config,
                                   const ModelRef& ref, const std::string& run_path);
 

@@ -54,6 +54,10 @@ Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& ope
     options.adapters.push_back(use.folder);
   }
   RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, Engine());
+  if (const auto seed = opened.source->init_seed()) {
+    options.init_seed = *seed;
+    return engine->Create(std::move(graph), options);
+  }
   return engine->Load(*opened.source, std::move(graph), options);
 }
 

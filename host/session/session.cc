@@ -304,6 +304,22 @@ Result<OpenedModel*> Session::OpenModel(const std::string& path, const std::stri
   model->written = written;
   model->adapter = std::move(with);
   RETORT_ASSIGN_OR_RETURN(model->source, model::Source::Open(model->base_path()));
+  return Keep(key, chat_format, std::move(model));
+}
+
+Result<OpenedModel*> Session::OpenModel(const model::Blueprint& blueprint, const std::string& name,
+                                        const std::string& chat_format) {
+  auto model = std::make_unique<OpenedModel>();
+  model->path = name;
+  RETORT_ASSIGN_OR_RETURN(model->source, model::OpenBlueprint(blueprint, name));
+  RETORT_ASSIGN_OR_RETURN(const std::string fingerprint, model->source->Fingerprint());
+  const std::string key = name + '\0' + fingerprint + '\0' + chat_format;
+  if (const auto found = models_.find(key); found != models_.end()) return found->second.get();
+  return Keep(key, chat_format, std::move(model));
+}
+
+Result<OpenedModel*> Session::Keep(const std::string& key, const std::string& chat_format,
+                                   std::unique_ptr<OpenedModel> model) {
   RETORT_ASSIGN_OR_RETURN(model->tokenizer, model::OpenTokenizer(*model->source));
   AddChat(chat_format, *model);
   RETORT_ASSIGN_OR_RETURN(model->stop_ids, StopIds(*model));

@@ -16,6 +16,7 @@
 #include "core/engine/engine.h"
 #include "core/graph/graph.h"
 #include "core/graph/lora.h"
+#include "core/model/blueprint.h"
 #include "core/model/peft.h"
 #include "core/model/source.h"
 #include "core/text/chat.h"
@@ -97,6 +98,9 @@ class Session {
   // or `adapter` is one, and `path` its base, whatever it names.
   Result<OpenedModel*> OpenModel(const std::string& path, const std::string& chat_format = "",
                                  const std::string& adapter = "");
+  // A model of the pipeline's own that has no weights yet; `name` stands where others have a path.
+  Result<OpenedModel*> OpenModel(const model::Blueprint& blueprint, const std::string& name,
+                                 const std::string& chat_format);
   // The graph by the best-matching family plugin.
   Result<graph::Graph> BuildGraph(const model::Source& source);
   Result<graph::Graph> BuildGraph(const std::string& config_json);
@@ -112,6 +116,9 @@ class Session {
                                                    std::span<const AdapterUse> adapters);
 
  private:
+  // The tokenizer, the chat format and the stop ids of a model with a source; keeps it.
+  Result<OpenedModel*> Keep(const std::string& key, const std::string& chat_format,
+                            std::unique_ptr<OpenedModel> model);
   WorkerOptions Worker() const;
   // Nothing, if `path` is a model of its own.
   static Result<std::optional<OpenedAdapter>> OpenAdapter(const std::string& path,

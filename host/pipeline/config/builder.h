@@ -26,6 +26,7 @@ class ConfigBuilder {
 
  private:
   void Fail(const Where& where, const std::string& path, const std::string& rule);
+  void AddModel(const Member& member);
   void AddData(const Member& member);
   void AddStage(const Node& node);
   // What decides a stage's result, apart from the contents of files: hashed to see changes.

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "core/base/hash.h"
 #include "core/io/filesystem.h"
 #include "core/json/json.h"
 #include "host/pipeline/config/builder.h"
@@ -50,12 +51,7 @@ PipelineConfig ConfigBuilder::Build() {
   config_.seed = static_cast<uint64_t>(IntAt(root_, "seed"));
   config_.threads = IntAt(root_, "threads");
   config_.plugins = StringsAt(root_, "plugins");
-  for (const Member& member : root_.Find("models")->members) {
-    config_.models[member.key] = {.path = StringAt(member.value, "path"),
-                                  .chat_format = StringAt(member.value, "chat_format"),
-                                  .adapter = StringAt(member.value, "adapter"),
-                                  .storage = StringAt(member.value, "storage")};
-  }
+  for (const Member& member : root_.Find("models")->members) AddModel(member);
   for (const Member& member : root_.Find("data")->members) AddData(member);
   for (const Node& node : root_.Find("stages")->items) AddStage(node);
   json::Writer writer(2);
@@ -66,6 +62,41 @@ PipelineConfig ConfigBuilder::Build() {
 
 void ConfigBuilder::Fail(const Where& where, const std::string& path, const std::string& rule) {
   errors_.push_back(where.Text() + ": " + path + ": " + rule);
+}
+
+void ConfigBuilder::AddModel(const Member& member) {
+  const Node& node = member.value;
+  const std::string place = "models." + member.key;
+  ModelConfig model = {.path = StringAt(node, "path"),
+                       .blueprint = {},
+                       .chat_format = StringAt(node, "chat_format"),
+                       .adapter = StringAt(node, "adapter"),
+                       .storage = StringAt(node, "storage")};
+  const bool is_new = node.Find("config") != nullptr;
+  if (is_new == (node.Find("path") != nullptr)) {
+    Fail(node.where, place,
+         "give \"path\", or \"config\" and \"tokenizer\" of a model from nothing");
+  } else if (is_new) {
+    if (node.Find("tokenizer") == nullptr) {
+      Fail(node.where, place, "a model from nothing needs a \"tokenizer\": a folder or its file");
+    }
+    if (!model.adapter.empty()) {
+      Fail(node.where, place + ".adapter", "stands beside weights; a model from nothing has none");
+    }
+    model.path = place;
+    model.blueprint = {.config = JsonAt(node, "config", "{}"),
+                       .tokenizer = StringAt(node, "tokenizer"),
+                       .init_seed = XxHash64(member.key, config_.seed)};
+    if (node.Find("init_seed") != nullptr) {
+      model.blueprint->init_seed = static_cast<uint64_t>(IntAt(node, "init_seed"));
+    }
+  } else {
+    for (const char* key : {"tokenizer", "init_seed"}) {
+      if (node.Find(key) == nullptr) continue;
+      Fail(node.where, place + "." + key, "is for a model from nothing, which has a \"config\"");
+    }
+  }
+  config_.models[member.key] = std::move(model);
 }
 
 void ConfigBuilder::AddData(const Member& member) {

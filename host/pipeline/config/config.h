@@ -13,13 +13,15 @@
 
 #include "core/base/status.h"
 #include "core/graph/lora.h"
+#include "core/model/blueprint.h"
 
 namespace retort::host {
 
 struct ModelConfig {
-  std::string path = {};         // absolute
-  std::string chat_format = {};  // "auto": by the model's template
-  std::string adapter = {};      // a PEFT folder beside it, absolute; "": none
+  std::string path = {};                           // absolute; of a new model: "models.NAME"
+  std::optional<model::Blueprint> blueprint = {};  // of a model from nothing
+  std::string chat_format = {};                    // "auto": by the model's template
+  std::string adapter = {};                        // a PEFT folder beside it, absolute; "": none
   std::string storage = "auto";  // of matrices in memory, as model::ParseStorage reads it
 };
 

@@ -260,8 +260,19 @@ const ObjectSpec& ModelSpec() {
       .title = "a model",
       .keys = {{.name = "path",
                 .kind = kPath,
-                .summary = "an HF folder, a GGUF file, or a PEFT folder that names its base",
-                .required = true},
+                .summary = "an HF folder, a GGUF file, or a PEFT folder that names its base"},
+               {.name = "config",
+                .kind = kRaw,
+                .summary =
+                    "instead of path: the config.json of a model from nothing, whose weights "
+                    "are random; vocab_size may be left out"},
+               {.name = "tokenizer",
+                .kind = kPath,
+                .summary = "of a model from nothing: a folder with tokenizer.json, or that file"},
+               {.name = "init_seed",
+                .kind = kInt,
+                .summary = "of those weights; without it by the pipeline's seed and the name",
+                .min = 0},
                {.name = "adapter",
                 .kind = kPath,
                 .summary = "a PEFT folder whose adapter runs beside the weights of path"},
@@ -275,7 +286,7 @@ const ObjectSpec& ModelSpec() {
                 .summary = "type that matrices are kept in; auto: the file's (f32 where trained)",
                 .choices = kStorageChoices}},
       .shorthand = "path",
-      .reserved = {"lora", "config", "tokenizer", "init_seed"}};
+      .reserved = {"lora"}};
   return spec;
 }
 

@@ -194,6 +194,34 @@ TEST(PipelineConfig, ChainEntriesAreWrittenOut) {
   EXPECT_DOUBLE_EQ(entry["rewards"][0]["weight"].DoubleOr(0), 1);
 }
 
+TEST(PipelineConfig, ModelsFromNothingHaveAConfigATokenizerAndASeed) {
+  const auto student = [](const std::string& model, const std::string& seed = "42") {
+    std::string text = Replaced(kWhole, R"("models/student")", model);
+    text = Replaced(text, R"("retort": 1,)", R"("retort": 1, "seed": )" + seed + ",");
+    return Parse(text).value().models.at("student");
+  };
+  constexpr const char* kNew =
+      R"({"config": {"model_type": "qwen2", "hidden_size": 64}, "tokenizer": "t.json")";
+  const ModelConfig made = student(std::string(kNew) + R"(, "init_seed": 7})");
+  ASSERT_TRUE(made.blueprint);
+  EXPECT_EQ(made.path, "models.student");
+  EXPECT_EQ(made.blueprint->config, R"({"model_type":"qwen2","hidden_size":64})");
+  EXPECT_EQ(made.blueprint->tokenizer, "/pipes/t.json");
+  EXPECT_EQ(made.blueprint->init_seed, 7U);
+  const auto seed_of = [&](const char* seed) {
+    return student(std::string(kNew) + "}", seed).blueprint->init_seed;
+  };
+  EXPECT_EQ(seed_of("1"), seed_of("1"));
+  EXPECT_NE(seed_of("1"), seed_of("2")) << "by default the pipeline's seed decides";
+  const auto error = [](const char* model) { return ErrorOf(R"("models/student")", model); };
+  EXPECT_THAT(error(R"({"config": {}, "path": "x"})"), HasSubstr("\"path\", or \"config\""));
+  EXPECT_THAT(error("{}"), HasSubstr("models.student: give"));
+  EXPECT_THAT(error(R"({"config": {}})"), HasSubstr("needs a \"tokenizer\""));
+  EXPECT_THAT(error(R"({"path": "x", "init_seed": 1})"), HasSubstr("models.student.init_seed"));
+  EXPECT_THAT(error(R"({"config": {}, "tokenizer": "t", "adapter": "a"})"),
+              HasSubstr("models.student.adapter"));
+}
+
 TEST(PipelineConfig, UnknownKeyNamesPlaceAndNearestKey) {
   EXPECT_THAT(ErrorOf(R"("samples": 4)", R"("sampels": 4)"),
               AllOf(HasSubstr("/pipes/p.json:8:"), HasSubstr("stages.cot.sampels"),
