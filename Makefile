@@ -34,7 +34,8 @@ build: setup
 test: build ## builds and runs every test, lint included
 	@OMP_WAIT_POLICY=passive ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
-demo: build ## the example pipeline: a model's own chains of thought, filtered, trained on, compared
+demo: build ## addition learned from nothing, then a real model's own chains of thought, filtered, trained on
+	@$(RETORT) demo
 	@$(RETORT) run examples/smollm2_gsm8k/pipeline.json --set vars.model=$(SMOLLM2) $(DEMO_FLAGS)
 
 lint: setup ## the rules that a script checks; part of `make test`

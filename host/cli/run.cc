@@ -1,4 +1,4 @@
-// run, plan.
+// run, plan, demo.
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/command.h"
 
@@ -38,6 +38,23 @@ std::vector<Command> RunCommands() {
        "\n"
        "Example:\n"
        "  retort plan examples/smollm2_gsm8k/pipeline.json\n"},
+      {"demo",
+       "demo",
+       "learn addition from nothing: teacher, students, reinforcement, one table",
+       "",
+       "",
+       {{"seed", Kind::kInt, "N", "the first seed (default 1)"},
+        {"seeds", Kind::kInt, "N", "how many seeds, one after the other (default 1)"},
+        {"output", Kind::kText, "DIR", "folder for everything (default runs/demo)"},
+        set,
+        profile,
+        {"json", Kind::kFlag, "", "print the table as JSON"}},
+       "Writes the pipeline to DIR/pipeline.json and runs it for each seed; Ctrl-C stops cleanly, "
+       "the\n"
+       "same command goes on. docs/demo.md says what it shows.\n"
+       "\n"
+       "Example:\n"
+       "  retort demo --seeds 3\n"},
   };
 }
 

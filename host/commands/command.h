@@ -109,6 +109,7 @@ Outcome RunCommand(std::string_view name, std::string_view args_json,
 // One file each.
 Outcome RunRun(const CommandCall& call);
 Outcome RunPlan(const CommandCall& call);
+Outcome RunDemo(const CommandCall& call);
 Outcome RunPluginList(const CommandCall& call);
 Outcome RunPluginInfo(const CommandCall& call);
 Outcome RunPluginNew(const CommandCall& call);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "host/commands/command.h"
+#include "host/commands/run_events.h"
 #include "host/pipeline/pipeline.h"
 
 namespace retort::host {
@@ -20,7 +21,9 @@ Result<PipelineConfig> Load(const CommandCall& call) {
   return config;
 }
 
-void Forward(const RunEvent& event, CommandIo& io) {
+}  // namespace
+
+void ForwardEvent(const RunEvent& event, CommandIo& io) {
   using enum RunEvent::Kind;
   const std::string line = event.stage + (event.text.empty() ? "" : ": " + event.text);
   switch (event.kind) {
@@ -43,8 +46,6 @@ void Forward(const RunEvent& event, CommandIo& io) {
                .value = event.value});
 }
 
-}  // namespace
-
 Outcome RunRun(const CommandCall& call) {
   const Result<PipelineConfig> config = Load(call);
   if (!config.ok()) return FromPipeline(config.status());
@@ -54,7 +55,7 @@ Outcome RunRun(const CommandCall& call) {
   options.fresh = call.args.Flag("fresh");
   options.allow_inexact = call.args.Flag("allow_inexact");
   options.cancel = &call.cancel;
-  options.on_event = [&call](const RunEvent& event) { Forward(event, call.io); };
+  options.on_event = [&call](const RunEvent& event) { ForwardEvent(event, call.io); };
   const Result<RunReport> report = RunPipeline(call.session, *config, options);
   if (!report.ok()) return FromPipeline(report.status());
   // The run is done, whether or not somebody still reads its report.

@@ -1,7 +1,9 @@
-# Writes OUTPUT, a C++ source with the texts under FOLDER as the table of HEADER.
-#   cmake -DFOLDER=sdk/templates -DHEADER=host/commands/plugin_templates.h -DOUTPUT=x.cc -P THIS
+# Writes OUTPUT, a C++ source with the texts under FOLDER whose names match PATTERN as the table of
+# HEADER: structs of TYPE, given by a function TYPEs().
+#   cmake -DFOLDER=sdk/templates -DPATTERN=*.in -DTYPE=PluginTemplate
+#     -DHEADER=host/commands/plugin_templates.h -DOUTPUT=x.cc -P THIS
 # SPDX-License-Identifier: Apache-2.0
-file(GLOB_RECURSE names RELATIVE ${FOLDER} ${FOLDER}/*.in)
+file(GLOB_RECURSE names RELATIVE ${FOLDER} ${FOLDER}/${PATTERN})
 list(SORT names)
 string(REPEAT "." 128 dots)
 set(table "")
@@ -14,5 +16,5 @@ foreach(name ${names})
   string(APPEND table "{\"${name}\",\n\"${bytes}\"},\n")
 endforeach()
 file(WRITE ${OUTPUT} "#include \"${HEADER}\"\nnamespace retort::host {
-namespace {\nconstexpr PluginTemplate kTemplates[] = {\n${table}};\n}
-std::span<const PluginTemplate> PluginTemplates() { return kTemplates; }\n}\n")
+namespace {\nconstexpr ${TYPE} kTable[] = {\n${table}};\n}
+std::span<const ${TYPE}> ${TYPE}s() { return kTable; }\n}\n")
