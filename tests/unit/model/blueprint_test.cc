@@ -54,7 +54,8 @@ TEST(Blueprint, WrongPartsAreNamed) {
   EXPECT_THAT(error(R"({"model_type": "qwen2", "vocab_size": 14})"),
               HasSubstr("vocab_size is 14, but"));
   EXPECT_THAT(error(R"({"model_type": "qwen2", "vocab_size": "x"})"), HasSubstr("models.m"));
-  EXPECT_THAT(error(R"({"model_type": "qwen2"})", "/nowhere"), HasSubstr("tokenizer: cannot look up /nowhere"));
+  EXPECT_THAT(error(R"({"model_type": "qwen2"})", "/nowhere"),
+              HasSubstr("tokenizer: cannot look up /nowhere"));
   EXPECT_THAT(error(R"({"model_type": "qwen2"})", RETORT_SOURCE_DIR "/docs"),
               HasSubstr("no tokenizer.json"));
 }
