@@ -128,7 +128,8 @@ const ObjectSpec& GrpoSpec() {
                               .item = kObject,
                               .object = &LossEntrySpec()}},
                     .reserved = {"preset", "eval_steps", "gate", "cold_start"}};
-    for (const auto& keys : {RolloutKeys(), RewardKeys(), TrainingKeys(), KeepingKeys()}) {
+    for (const auto& keys :
+         {RolloutKeys(), RewardKeys(), OptimizerKeys(), TrainingKeys(), KeepingKeys()}) {
       for (KeySpec key : keys) {
         const std::string_view name = key.name;
         if (name == "batch_tokens" || name == "batch") continue;  // steps are made of prompts
