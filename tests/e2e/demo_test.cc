@@ -23,8 +23,10 @@ TEST(Demo, TinyProfileRunsFromNothingAndAgain) {
   };
   const Outcome first = run();
   ASSERT_EQ(first.exit_code, 0) << first.err;
-  EXPECT_THAT(first.out, AllOf(HasSubstr("teacher"), HasSubstr("student_sft"), HasSubstr("seed 7"),
-                               HasSubstr("seed 8"), HasSubstr("tokens")));
+  EXPECT_THAT(first.out,
+              AllOf(HasSubstr("teacher"), HasSubstr("student_sft"), HasSubstr("student_kd"),
+                    HasSubstr("student_both"), HasSubstr("student_grpo"), HasSubstr("seed 7"),
+                    HasSubstr("seed 8"), HasSubstr("tokens")));
   EXPECT_THAT(first.out, HasSubstr("precision 100.0 %, recall 100.0 %"));
   for (const char* file : {"pipeline.json", "tokenizer/tokenizer.json", "seed-7/score/scores.json",
                            "seed-8/score/scores.json"}) {
