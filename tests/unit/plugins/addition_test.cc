@@ -149,7 +149,7 @@ TEST(Arithmetic, SharesOfEquationsThatHold) {
       {"2 + 3 * 4 = 14, and 10 - 12 = -2.", 1, R"({"equations":2,"right":2})"},
       {"2*3*4=25", 0, R"({"equations":1,"right":0})"},
       {"no steps, 5 = 5", 0, R"({"equations":0,"right":0})"},
-      {"3+=4 7+ 1+1=2", 1, R"({"equations":1,"right":1})"},
+      {"3+=4; 7+; 1+1=2", 1, R"({"equations":1,"right":1})"},
       {"", 0, R"({"equations":0,"right":0})"},
       {"9223372036854775807+1=-9223372036854775808", 0, R"({"equations":1,"right":0})"},
       {"99999999999999999999+0=99999999999999999999", 0, R"({"equations":1,"right":0})"},
