@@ -48,13 +48,18 @@ struct ScoreRequest {
   int64_t first = 1;             // first position whose token is scored (at least 1)
   int32_t adapter = -1;          // of graph().adapters; -1: the base alone
   double temperature = 1;        // logits are divided by it first
+  bool want_logp = true;         // of the tokens; and only then the two below
   bool want_entropy = false;
-  int32_t top_k = 0;  // likeliest tokens wanted of each row; 0: none
+  int32_t top_k = 0;         // likeliest tokens wanted of each row; 0: none
+  bool want_values = false;  // of the model's value head
 };
 struct ScoreResult {
   std::vector<float> logp;     // of tokens first .. ids.size()-1, each given those before it
   std::vector<float> entropy;  // of the distributions over the same tokens, in nats; if wanted
   TeacherRows rows;            // if wanted
+  // If wanted: of the states that predict the same tokens, and of the one that has read all.
+  std::vector<float> values;
+  float last_value = 0;
 };
 
 // ---- generation ------------------------------------------------------------------------------
@@ -239,7 +244,7 @@ using model::Storage;  // how weights lie in memory
 struct LoadOptions {
   bool for_training = false;  // weights that get gradients are f32 then, whatever `storage` says
   Storage storage = Storage::kF32;
-  uint64_t init_seed = 0;  // Create, and adapters without a file
+  uint64_t init_seed = 0;  // Create, adapters without a file, optional params not in the source
   // Patterns of what is trained (empty: all) and what is not, with for_training: regexes, searched
   // in names. One that matches nothing is INVALID_ARGUMENT.
   std::vector<std::string> trainable = {}, frozen = {};

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "core/graph/value_head.h"
+
 namespace retort::engine {
 namespace {
 
@@ -30,6 +32,8 @@ Result<std::unique_ptr<LossChain>> LossChain::Make(const graph::Graph& graph,
   RETORT_RETURN_IF_ERROR(CheckNames(options));
   auto chain = std::make_unique<LossChain>();
   if (!options.losses.empty()) {
+    RETORT_RETURN_IF_ERROR(
+        graph::CheckHasLmHead(graph, "loss \"" + options.losses[0].name + "\" over logits"));
     std::unique_ptr<Teacher> teacher;
     if (options.teacher != nullptr) {
       RETORT_ASSIGN_OR_RETURN(teacher, Teacher::Make(*options.teacher, graph));

@@ -52,6 +52,7 @@ Plan Planner::Make() {
   now_ = plan_.head_time = n_;
   if (training_) {
     At(plan_.gradient_times, graph_.head) = n_;
+    if (graph_.value_head >= 0) At(plan_.gradient_times, graph_.value_head) = n_;
     ChooseDropped();
     plan_.backward.resize(graph_.nodes.size());
     plan_.d_hidden = NewBuffer(graph_.width(), n_);

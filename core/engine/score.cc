@@ -10,6 +10,8 @@
 
 #include "core/engine/head.h"
 #include "core/engine/top_k.h"
+#include "core/engine/value_head.h"
+#include "core/graph/value_head.h"
 #include "core/ops/ops.h"
 #include "retort/kernels/softmax.h"
 
@@ -18,7 +20,7 @@ namespace {
 
 constexpr int64_t kPassTokens = 2048;
 
-Status CheckRequest(size_t index, const ScoreRequest& request) {
+Status CheckRequest(const graph::Graph& graph, size_t index, const ScoreRequest& request) {
   const std::string name = "score request " + std::to_string(index);
   if (request.ids.empty()) return InvalidArgument(name + " has no tokens");
   if (request.first < 1) {
@@ -32,19 +34,30 @@ Status CheckRequest(size_t index, const ScoreRequest& request) {
     return InvalidArgument(name + ": its temperature must be finite and above 0");
   }
   if (request.top_k < 0) return InvalidArgument(name + ": top_k must be at least 0");
-  return OkStatus();
+  if (request.want_values && graph.value_head < 0) {
+    return FailedPrecondition(name + ": the model has no value head; values need a reward model");
+  }
+  return request.want_logp ? graph::CheckHasLmHead(graph, name) : OkStatus();
 }
 
 class Scorer {
  public:
-  Scorer(Inference& inference, const graph::Graph& graph, int n_threads)
-      : inference_(inference), graph_(graph), n_threads_(n_threads) {}
+  Scorer(Inference& inference, const graph::Graph& graph, std::span<const TensorView> params,
+         int n_threads)
+      : inference_(inference), graph_(graph), value_head_(graph, params), n_threads_(n_threads) {}
 
   // One forward pass over all of `requests`, which want the same.
   void Run(std::span<const ScoreRequest> requests, std::span<ScoreResult> results) {
     Pack(requests);
     const TensorView hidden = inference_.Forward(
         {.ids = ids_, .positions = positions_, .cu_seqlens = cu_seqlens_}, nullptr);
+    if (requests[0].want_values) TakeValues(hidden, requests, results);
+    if (requests[0].want_logp) RunHead(hidden, requests, results);
+  }
+
+ private:
+  void RunHead(const TensorView& hidden, std::span<const ScoreRequest> requests,
+               std::span<ScoreResult> results) {
     const auto n = static_cast<int64_t>(rows_.size());
     const int64_t step = HeadChunkRows(n, graph_.vocab(), DType::kF32, 0);
     logp_.resize(rows_.size());
@@ -67,7 +80,18 @@ class Scorer {
     }
   }
 
- private:
+  void TakeValues(const TensorView& hidden, std::span<const ScoreRequest> requests,
+                  std::span<ScoreResult> results) {
+    values_.resize(ids_.size());
+    const auto n = static_cast<int64_t>(values_.size());
+    value_head_.Forward(hidden, TensorView::Contiguous(values_.data(), DType::kF32, {n}));
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const auto end = values_.begin() + cu_seqlens_[i + 1] - 1;
+      results[i].values.assign(end - NumScored(requests[i]), end);
+      results[i].last_value = *end;
+    }
+  }
+
   static int64_t NumScored(const ScoreRequest& request) {
     return std::max<int64_t>(0, static_cast<int64_t>(request.ids.size()) - request.first);
   }
@@ -139,10 +163,11 @@ class Scorer {
 
   Inference& inference_;
   const graph::Graph& graph_;
+  const ValueHead value_head_;
   const int n_threads_;
   std::vector<int32_t> ids_, positions_, cu_seqlens_, rows_;
   std::vector<int64_t> labels_;
-  std::vector<float> hidden_, logits_, logp_, entropy_;
+  std::vector<float> hidden_, logits_, logp_, entropy_, values_;
   TeacherRows all_rows_;  // of the pass
   double scale_ = 1;
   int32_t top_k_ = 0;
@@ -154,7 +179,8 @@ namespace {
 
 // What is one for all requests of a pass.
 auto KindOf(const ScoreRequest& request) {
-  return std::tuple(request.adapter, request.temperature, request.want_entropy, request.top_k);
+  return std::tuple(request.adapter, request.temperature, request.want_logp, request.want_values,
+                    request.want_entropy, request.top_k);
 }
 
 // Requests by kind, in their order within one.
@@ -181,17 +207,18 @@ size_t PassEnd(std::span<const ScoreRequest> requests, std::span<const size_t> o
 }  // namespace
 
 Result<std::vector<ScoreResult>> Score(Inference& inference, const graph::Graph& graph,
+                                       std::span<const TensorView> params,
                                        std::span<const ScoreRequest> requests, int64_t max_tokens,
                                        const Cancel* cancel,
                                        const std::function<void(int64_t)>& on_progress,
                                        int n_threads) {
   for (size_t i = 0; i < requests.size(); ++i) {
-    RETORT_RETURN_IF_ERROR(CheckRequest(i, requests[i]));
+    RETORT_RETURN_IF_ERROR(CheckRequest(graph, i, requests[i]));
   }
   const int64_t limit = max_tokens > 0 ? max_tokens : kPassTokens;
   const std::vector<size_t> order = PassOrder(requests);
   std::vector<ScoreResult> results(requests.size());
-  Scorer scorer(inference, graph, n_threads);
+  Scorer scorer(inference, graph, params, n_threads);
   int64_t done = 0;
   for (size_t begin = 0; begin < requests.size();) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed) != 0) {

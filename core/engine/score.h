@@ -17,6 +17,7 @@ namespace retort::engine {
 
 // The contract of Model::Score. May throw Error.
 Result<std::vector<ScoreResult>> Score(Inference& inference, const graph::Graph& graph,
+                                       std::span<const TensorView> params,
                                        std::span<const ScoreRequest> requests, int64_t max_tokens,
                                        const Cancel* cancel,
                                        const std::function<void(int64_t)>& on_progress,

@@ -102,6 +102,11 @@ void SequenceArgs::SetTokens(const TensorView& mask, const TensorView& logp,
   if (entropy != nullptr) args_.entropy = Tensor(*entropy);
 }
 
+void SequenceArgs::SetValues(const TensorView& value, const TensorView* d_value) {
+  args_.value = Tensor(value);
+  if (d_value != nullptr) args_.d_value = Tensor(*d_value);
+}
+
 void SequenceArgs::SetCounts(const SequenceCounts& counts, double max_completion_length) {
   args_.n_sequences_global = std::max(counts.sequences, 1.0);
   args_.n_scored_sequences_global = std::max(counts.scored_sequences, 1.0);

@@ -28,6 +28,7 @@ class SequenceArgs {
   // isn't.
   Status Check(uint64_t needs) const;
   void SetTokens(const TensorView& mask, const TensorView& logp, const TensorView* entropy);
+  void SetValues(const TensorView& value, const TensorView* d_value);
   void SetCounts(const SequenceCounts& counts, double max_completion_length);
   void SetOutputs(double* loss, std::span<double> aux);
   void SetGradients(const TensorView& d_logp, const TensorView* d_entropy);

@@ -11,6 +11,7 @@
 #include "core/engine/compute_type.h"
 #include "core/engine/sequence_inputs.h"
 #include "core/engine/token_losses.h"
+#include "core/graph/value_head.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/ops.h"
 #include "retort/kernels/softmax.h"
@@ -26,12 +27,13 @@ struct SequenceLosses::Chunk {
 // Entry t is of token t. `d_*` are the chain's, by entry weights; `entry_*` of the entry at hand.
 struct SequenceLosses::Tokens {
   TensorView mask, logp, entropy, d_logp, d_entropy, entry_logp, entry_entropy;
+  // Of the value head: by row, and as the entry at hand sees them. No memory without values.
+  TensorView row_value, d_row_value, entry_value, entry_d_value;
 };
 
 namespace {
 
-constexpr uint64_t kValues =
-    RETORT_SEQUENCE_VALUE | RETORT_SEQUENCE_OLD_VALUE | RETORT_SEQUENCE_VALUE_AFTER;
+constexpr uint64_t kValues = RETORT_SEQUENCE_VALUE | RETORT_SEQUENCE_VALUE_AFTER;
 
 std::string Named(const SequenceLoss& loss) { return "loss \"" + loss.name + "\""; }
 
@@ -65,6 +67,26 @@ bool AddFinite(const TensorView& x, double weight, const TensorView& sum) {
     }
   });
   return finite;
+}
+
+bool IsZero(const TensorView& x) {
+  bool zeros = true;
+  ops::ByType(x, [&](auto zero) {
+    using T = decltype(zero);
+    zeros = std::all_of(x.as<T>(), x.as<T>() + x.numel(), [](T v) { return v == 0; });
+  });
+  return zeros;
+}
+
+// The rows that give a loss its values of tokens: token t's is of the state that has read it, or
+// of the one before it, which predicts it (the very first token has none).
+struct ValueRows {
+  TensorView rows, tokens;
+};
+ValueRows PairUp(const TensorView& rows, const TensorView& tokens, uint64_t wanted) {
+  if ((wanted & RETORT_SEQUENCE_VALUE_AFTER) != 0) return {rows, tokens};
+  const int64_t n = tokens.numel();
+  return {rows.Rows(0, std::max<int64_t>(n - 1, 0)), tokens.Rows(std::min<int64_t>(n, 1), n)};
 }
 
 // Hands out views of one arena: laid out first without memory, then with it.
@@ -117,15 +139,21 @@ SequenceLosses::SequenceLosses(const graph::Graph& graph, std::span<const Tensor
                                const SequenceLossOptions& options, int n_threads)
     : graph_(graph),
       head_(graph, params, n_threads, /*exact=*/true),
+      value_head_(graph, params),
       dtype_(ComputeType(params)),
       options_(options),
       n_threads_(n_threads) {}
 
 Status SequenceLosses::CheckSpec(const Entry& entry) const {
   const retort_loss_spec& spec = *entry.spec;
-  if ((spec.needs & kValues) != 0) {
+  if ((spec.needs & kValues) != 0 && !value_head_.exists()) {
+    return FailedPrecondition(Named(entry.loss) +
+                              " needs values, and this model has no value head to give them; use "
+                              "it in a stage that adds one (reward_model, or grpo with ppo)");
+  }
+  if (((spec.needs | spec.optional) & kValues) == kValues) {
     return Unimplemented(Named(entry.loss) +
-                         " needs values, and this model has no value head to give them");
+                         " asks for values before and after each token; it can have one of them");
   }
   if (dtype_ == DType::kF64 && (spec.flags & RETORT_LOSS_F64) == 0) {
     return Unimplemented(Named(entry.loss) + " doesn't take f64");
@@ -157,6 +185,8 @@ Result<std::unique_ptr<SequenceLosses>> SequenceLosses::Make(const graph::Graph&
     RETORT_RETURN_IF_ERROR(made->CheckSpec(entry));
     const uint64_t wanted = entry.spec->needs | entry.spec->optional;
     made->wants_entropy_ = made->wants_entropy_ || (wanted & RETORT_SEQUENCE_ENTROPY) != 0;
+    const bool values = (wanted & kValues) != 0 && made->value_head_.exists();
+    made->wants_values_ = made->wants_values_ || values;
     entry.aux.resize(2 * size_t{entry.spec->n_aux});
     for (uint32_t a = 0; a < entry.spec->n_aux; ++a) {
       entry.aux_names.push_back(entry.loss.name + "/" + entry.spec->aux_names[a]);
@@ -191,6 +221,11 @@ SequenceLosses::Tokens SequenceLosses::LayoutTokens(int64_t n_tokens) {
     take(tokens.mask, DType::kU8, {n_tokens});
     for (TensorView* view : {&tokens.logp, &tokens.entropy, &tokens.d_logp, &tokens.d_entropy,
                              &tokens.entry_logp, &tokens.entry_entropy}) {
+      take(*view, dtype_, {n_tokens});
+    }
+    if (!wants_values_) return;
+    for (TensorView* view :
+         {&tokens.row_value, &tokens.d_row_value, &tokens.entry_value, &tokens.entry_d_value}) {
       take(*view, dtype_, {n_tokens});
     }
   });
@@ -257,16 +292,24 @@ Status SequenceLosses::Run(const Inputs& inputs, const PluginCallSettings& setti
   const auto n = static_cast<int64_t>(rows_.size());
   const Tokens tokens = LayoutTokens(static_cast<int64_t>(inputs.batch.ids.size()));
   const bool want_grad = inputs.grads != nullptr;
-  for (int64_t begin = 0; begin < n; begin += chunk_rows_) {
+  for (int64_t begin = 0; begin < n && graph_.has_lm_head; begin += chunk_rows_) {
     const std::span<const int32_t> rows = RowsOf(begin);
     const Chunk chunk = LayoutChunk(static_cast<int64_t>(rows.size()));
     FillLogits(inputs, rows, chunk);
     ScoreChunk(rows, chunk, tokens);
   }
+  if (wants_values_) value_head_.Forward(inputs.hidden_TD, tokens.row_value);
   for (size_t i = 0; i < entries_.size(); ++i) {
     RETORT_RETURN_IF_ERROR(RunEntry(i, inputs.batch, tokens, want_grad, settings));
   }
-  for (int64_t begin = 0; begin < n && want_grad; begin += chunk_rows_) {
+  if (!want_grad) return OkStatus();
+  if (wants_values_) {
+    value_head_.Backward(tokens.d_row_value, inputs.hidden_TD, *inputs.d_hidden_TD, *inputs.grads);
+  }
+  // A loss of values alone leaves nothing for the LM head.
+  if (IsZero(tokens.d_logp) && IsZero(tokens.d_entropy)) return OkStatus();
+  RETORT_RETURN_IF_ERROR(graph::CheckHasLmHead(graph_, "a loss of log-probabilities"));
+  for (int64_t begin = 0; begin < n; begin += chunk_rows_) {
     const std::span<const int32_t> rows = RowsOf(begin);
     const Chunk chunk = LayoutChunk(static_cast<int64_t>(rows.size()));
     if (chunk_rows_ < n) FillLogits(inputs, rows, chunk);  // else they are still there
@@ -290,6 +333,12 @@ Status SequenceLosses::RunEntry(size_t index, const MicroBatch& batch, const Tok
   args.SetCounts(counts_, options_.max_completion_length);
   if (want_grad)
     args.SetGradients(tokens.entry_logp, wants_entropy_ ? &tokens.entry_entropy : nullptr);
+  const bool values = wants_values_ && (wanted & kValues) != 0;
+  if (values) {
+    const ValueRows pair = PairUp(tokens.row_value, tokens.entry_value, wanted);
+    std::memcpy(pair.tokens.data, pair.rows.data, static_cast<size_t>(pair.rows.bytes()));
+    args.SetValues(tokens.entry_value, want_grad ? &tokens.entry_d_value : nullptr);
+  }
   const retort_status status =
       entry.loss.table->eval(entry.loss.instance, calls_[index].Begin(settings), args.raw());
   RETORT_RETURN_IF_ERROR(calls_[index].End(status, "eval"));
@@ -300,6 +349,10 @@ Status SequenceLosses::RunEntry(size_t index, const MicroBatch& batch, const Tok
     finite = AddFinite(tokens.entry_logp, entry.loss.weight, tokens.d_logp) && finite;
     if (wants_entropy_) {
       finite = AddFinite(tokens.entry_entropy, entry.loss.weight, tokens.d_entropy) && finite;
+    }
+    if (values) {
+      const ValueRows pair = PairUp(tokens.d_row_value, tokens.entry_d_value, wanted);
+      finite = AddFinite(pair.tokens, entry.loss.weight, pair.rows) && finite;
     }
   }
   if (finite) return OkStatus();

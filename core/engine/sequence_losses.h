@@ -21,6 +21,7 @@
 #include "core/engine/gradients.h"
 #include "core/engine/head.h"
 #include "core/engine/metric_names.h"
+#include "core/engine/value_head.h"
 
 namespace retort::engine {
 
@@ -92,10 +93,11 @@ class SequenceLosses {
 
   const graph::Graph& graph_;
   Head head_;
+  ValueHead value_head_;
   const DType dtype_;
   const SequenceLossOptions options_;
   const int n_threads_;
-  bool wants_entropy_ = false;
+  bool wants_entropy_ = false, wants_values_ = false;
   std::vector<Entry> entries_;
   std::deque<PluginCall> calls_;  // one per entry
   SequenceCounts counts_;

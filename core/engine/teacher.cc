@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "core/graph/value_head.h"
 #include "core/ops/ops.h"
 
 namespace retort::engine {
@@ -15,6 +16,7 @@ constexpr int64_t kMostPadding = 2048;
 }  // namespace
 
 Result<std::unique_ptr<Teacher>> Teacher::Make(Model& model, const graph::Graph& student) {
+  RETORT_RETURN_IF_ERROR(graph::CheckHasLmHead(model.graph(), "the teacher"));
   const int64_t theirs = model.graph().vocab(), ours = student.vocab();
   if (std::max(theirs, ours) - std::min(theirs, ours) > kMostPadding) {
     return InvalidArgument("the teacher's vocabulary has " + std::to_string(theirs) +

@@ -22,6 +22,7 @@
 #include "core/generate/scheduler.h"
 #include "core/generate/sequence.h"
 #include "core/graph/rope.h"
+#include "core/graph/value_head.h"
 #include "core/ops/ops.h"
 #include "retort/kernels/parallel.h"
 
@@ -374,6 +375,7 @@ GenerateStats Run::CancelAll() {
 Result<GenerateStats> Generate(engine::Inference& inference, const graph::Graph& graph,
                                std::span<const GenerateRequest> requests,
                                const GenerateOptions& options, int n_threads) {
+  RETORT_RETURN_IF_ERROR(graph::CheckHasLmHead(graph, "generating"));
   RETORT_RETURN_IF_ERROR(CheckRequests(graph, requests, options));
   if (requests.empty()) return GenerateStats{};
   RETORT_ASSIGN_OR_RETURN(const int64_t block_bytes,

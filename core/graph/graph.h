@@ -133,9 +133,11 @@ struct Graph {
   std::vector<CustomOp> customs;      // their instances make a graph move-only
   std::vector<std::string> adapters;  // names; see core/graph/lora.h
   int32_t n_blocks = 0;
-  int32_t n_layers = 0;  // attention nodes
-  int32_t hidden = -1;   // value that the head reads (already normed)
-  int32_t head = -1;     // param [V,D]; equal to the embedding's index when tied
+  int32_t n_layers = 0;     // attention nodes
+  int32_t hidden = -1;      // value that the head reads (already normed)
+  int32_t head = -1;        // param [V,D]; equal to the embedding's index when tied
+  bool has_lm_head = true;  // false: a reward model; `head` only says how many ids there are
+  int32_t value_head = -1;  // param [1,D] (core/graph/value_head.h); -1: none
   double logit_scale = 1, logit_soft_cap = 0;
   int64_t vocab() const { return params[static_cast<size_t>(head)].shape[0]; }
   int64_t width() const { return values[static_cast<size_t>(hidden)].width; }

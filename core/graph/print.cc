@@ -196,11 +196,17 @@ std::string Print(const Graph& graph) {
     text += NodeText(graph, node);
   }
   const Param& head = graph.params[static_cast<size_t>(graph.head)];
-  text +=
-      "head of %" + std::to_string(graph.hidden) + ": " + head.name + " " + ShapeText(head.shape);
-  if ((head.roles & RETORT_ROLE_EMBEDDING) != 0) text += ", tied to the embedding";
+  text += "head of %" + std::to_string(graph.hidden) + ": ";
+  text += graph.has_lm_head ? head.name + " " + ShapeText(head.shape) : "none";
+  if (graph.has_lm_head && (head.roles & RETORT_ROLE_EMBEDDING) != 0) {
+    text += ", tied to the embedding";
+  }
   if (graph.logit_scale != 1) text += ", logit scale " + Number(graph.logit_scale);
   if (graph.logit_soft_cap > 0) text += ", soft cap " + Number(graph.logit_soft_cap);
+  if (graph.value_head >= 0) {
+    const Param& value = graph.params[static_cast<size_t>(graph.value_head)];
+    text += "\nvalue head: " + value.name + " " + ShapeText(value.shape);
+  }
   text += "\n" + std::to_string(graph.nodes.size()) + " nodes, " + std::to_string(graph.n_blocks) +
           " blocks, " + std::to_string(graph.n_layers) + " attention layers, " +
           std::to_string(graph.params.size()) + " params, " + std::to_string(graph.n_params()) +

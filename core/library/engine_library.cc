@@ -42,8 +42,8 @@ class ModelImpl final : public Model {
                                          const std::function<void(int64_t)>& on_progress) override {
     return Guarded("scoring", [&] {
       const ThreadScope threads(n_threads_);
-      return engine::Score(inference_, graph_, requests, max_tokens, cancel, on_progress,
-                           n_threads_);
+      return engine::Score(inference_, graph_, store_.views(), requests, max_tokens, cancel,
+                           on_progress, n_threads_);
     });
   }
 
@@ -118,7 +118,8 @@ class EngineImpl final : public Engine {
       const model::StoragePlan plan = PlanFor(graph, options, &source);
       RETORT_ASSIGN_OR_RETURN(model::ParamStore store,
                               model::ParamStore::Allocate(graph, plan.dtypes));
-      RETORT_RETURN_IF_ERROR(model::LoadParams(source, graph, store, n_threads_));
+      RETORT_RETURN_IF_ERROR(
+          model::LoadParams(source, graph, store, n_threads_, options.init_seed));
       RETORT_RETURN_IF_ERROR(FillAdapters(graph, options, store.views()));
       if (blas.valid()) blas.get();
       return Wrap(std::move(graph), std::move(store), plan);

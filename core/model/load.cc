@@ -197,13 +197,13 @@ class Loader {
 }  // namespace
 
 Status LoadParams(const Source& source, const graph::Graph& graph, const ParamStore& store,
-                  int32_t n_threads) {
+                  int32_t n_threads, uint64_t init_seed) {
   if (store.size() != graph.params.size()) {
     return Internal("the param store was made for another graph");
   }
   RETORT_ASSIGN_OR_RETURN(const LoadPlan plan, PlanLoading(source, graph));
   for (size_t i : plan.to_init) {
-    RETORT_RETURN_IF_ERROR(InitParam(graph.params[i], 0, store.view(i)));
+    RETORT_RETURN_IF_ERROR(InitParam(graph.params[i], init_seed, store.view(i)));
   }
   return Loader(source, graph, store).Load(plan, n_threads);
 }

@@ -54,8 +54,9 @@ void FollowStacks(const Source& source, graph::Graph& graph);
 // or quantised slice by slice; what was read of the file is released: beside the store there is at
 // most one slice per thread (or one tensor, where it must be transposed or repacked as a whole).
 // Params of adapters are left alone.
+// `init_seed`: of optional params that the source lacks.
 Status LoadParams(const Source& source, const graph::Graph& graph, const ParamStore& store,
-                  int32_t n_threads = 1);
+                  int32_t n_threads = 1, uint64_t init_seed = 0);
 
 // By the params' init rules; a param's numbers depend on (seed, its name) alone.
 Status InitParams(const graph::Graph& graph, uint64_t seed, const ParamStore& store,

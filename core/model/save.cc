@@ -33,24 +33,44 @@ const char* TorchName(DType store) {
   return store == DType::kBF16 ? "bfloat16" : store == DType::kF16 ? "float16" : "float32";
 }
 
+// The class that transformers opens the folder with; "": nobody knows.
+std::string ClassName(const json::Value& config, bool reward_model) {
+  std::string name(config["architectures"][0].StringOr(""));
+  const std::string_view type = config["model_type"].StringOr("");
+  for (const ModelClass& known : kClasses) {
+    if (name.empty() && known.model_type == type) name = known.class_name;
+  }
+  if (!reward_model) return name;
+  const size_t use = name.rfind("For");
+  return use == std::string::npos ? "" : name.substr(0, use) + "ForSequenceClassification";
+}
+
+// Labels say how many outputs a head has: a reward model has one, without a name.
+bool SaysLabels(std::string_view key) {
+  return key == "num_labels" || key == "id2label" || key == "label2id";
+}
+
 }  // namespace
 
-Result<std::string> SavedConfig(const std::string& text, DType store) {
+Result<std::string> SavedConfig(const std::string& text, DType store, bool reward_model) {
   RETORT_ASSIGN_OR_RETURN(const json::Document doc, json::Document::Parse(text, "config.json"));
   const json::Value root = doc.root();
   if (!root.is_object()) return InvalidArgument("config.json: must be a JSON object");
   json::Writer w(2);
   w.BeginObject();
-  const std::string_view type = root["model_type"].StringOr("");
-  for (const ModelClass& known : kClasses) {
-    if (root["architectures"].size() > 0 || known.model_type != type) continue;
-    w.Key("architectures").BeginArray().String(known.class_name).EndArray();
+  const bool given = root["architectures"].size() > 0;
+  const std::string class_name = ClassName(root, reward_model);
+  if ((reward_model || !given) && !class_name.empty()) {
+    w.Key("architectures").BeginArray().String(class_name).EndArray();
   }
+  if (reward_model) w.Field("num_labels", 1);
   bool has_dtype = false;
   for (size_t i = 0; i < root.size(); ++i) {
     const std::string_view key = root.key_at(i);
     // Weights are written plain, whatever they were; an empty list of classes says nothing.
-    if (key == "quantization_config" || (key == "architectures" && root[key].size() == 0)) continue;
+    if (key == "quantization_config") continue;
+    if (key == "architectures" && (reward_model || !given)) continue;
+    if (reward_model && SaysLabels(key)) continue;
     w.Key(key);
     if (key == "dtype" || key == "torch_dtype") {
       w.String(TorchName(store));
@@ -96,7 +116,8 @@ Result<std::vector<io::FileDigest>> WriteModelFolder(io::FileSystem& fs, const s
     return Internal(folder + ": " + std::to_string(params.size()) + " views for " +
                     std::to_string(graph.params.size()) + " params");
   }
-  RETORT_ASSIGN_OR_RETURN(const std::string config, SavedConfig(texts.config_json, store));
+  RETORT_ASSIGN_OR_RETURN(const std::string config,
+                          SavedConfig(texts.config_json, store, !graph.has_lm_head));
   // Owns what was assembled: must outlive the writing.
   CheckpointItems items(graph, params, store);
   RETORT_ASSIGN_OR_RETURN(std::vector<io::SafetensorsItem> list, items.Collect());

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/graph/value_head.h"
 #include "core/json/json.h"
 #include "core/model/packed.h"
 #include "core/model/source.h"
@@ -47,7 +48,7 @@ bool IsStorable(const graph::Param& param, bool taken) {
   constexpr uint32_t kMatrices =
       RETORT_ROLE_MATRIX | RETORT_ROLE_EMBEDDING | RETORT_ROLE_HEAD | RETORT_ROLE_EXPERT;
   return !taken && param.adapter < 0 && param.shape.size() >= 2 && param.roles != 0 &&
-         (param.roles & ~kMatrices) == 0;
+         (param.roles & ~kMatrices) == 0 && param.name != graph::kValueHeadName;
 }
 
 bool FitsRows(DType dtype, int64_t cols) {

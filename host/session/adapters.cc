@@ -43,8 +43,9 @@ Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& ope
 
 Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened,
                                                           engine::LoadOptions options,
-                                                          std::span<const AdapterUse> adapters) {
-  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(*opened.source));
+                                                          std::span<const AdapterUse> adapters,
+                                                          Heads heads) {
+  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(*opened.source, heads));
   options.adapters.clear();
   for (const AdapterUse& use : adapters) {
     const Status added = graph::AddLora(graph, use.spec);

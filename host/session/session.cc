@@ -11,6 +11,7 @@
 #include "core/base/features.h"
 #include "core/base/plugin_call.h"
 #include "core/base/threads.h"
+#include "core/graph/value_head.h"
 #include "core/io/filesystem.h"
 #include "core/model/tokenizer.h"
 #include "host/session/op_factory.h"
@@ -195,6 +196,25 @@ Result<Match> BestFamily(const PluginRegistry& plugins, const std::string& confi
   return best;
 }
 
+// transformers' ...ForSequenceClassification with one label.
+bool IsRewardModel(const model::Source& source) {
+  const std::string_view name = source.config().root()["architectures"][0].StringOr("");
+  return source.Find(graph::kValueHeadName) != nullptr &&
+         name.ends_with("ForSequenceClassification");
+}
+
+Status SetHeads(const model::Source& source, Heads heads, graph::Graph& graph) {
+  if (heads == Heads::kAsSaved && source.Find(graph::kValueHeadName) == nullptr) return OkStatus();
+  const double range = source.config().root()["initializer_range"].DoubleOr(graph::kValueHeadInit);
+  RETORT_RETURN_IF_ERROR(graph::AddValueHead(graph, range));
+  const bool is_reward_model = IsRewardModel(source);
+  if (heads == Heads::kValueToo && is_reward_model) {
+    return FailedPrecondition("it is a reward model, without the LM head that a policy needs");
+  }
+  if (heads == Heads::kValueOnly || is_reward_model) graph::DropLmHead(graph);
+  return OkStatus();
+}
+
 Status UnknownArchitecture(const std::string& config_json, const std::string& families) {
   const std::string type = ModelType(config_json);
   return FailedPrecondition(
@@ -326,9 +346,10 @@ Result<OpenedModel*> Session::Keep(const std::string& key, const std::string& ch
   return models_.emplace(key, std::move(model)).first->second.get();
 }
 
-Result<graph::Graph> Session::BuildGraph(const model::Source& source) {
+Result<graph::Graph> Session::BuildGraph(const model::Source& source, Heads heads) {
   Result<graph::Graph> graph = BuildGraph(source.config_text());
   if (!graph.ok()) return graph.status().WithContext("model " + source.path());
+  RETORT_RETURN_IF_ERROR(SetHeads(source, heads, *graph).WithContext("model " + source.path()));
   return graph;
 }
 

@@ -54,6 +54,10 @@ struct AdapterUse {
   std::string folder = {};
 };
 
+// Which heads a model gets: those that its folder has, a value head beside them (PPO), or the value
+// head instead of the LM head (a reward model). One that the folder lacks starts by its init rule.
+enum class Heads { kAsSaved, kValueToo, kValueOnly };
+
 struct SessionOptions {
   std::string plugin_dir;   // of the built-ins; "": RETORT_PLUGIN_DIR, else beside libretort
   std::string engine_path;  // "": RETORT_ENGINE, else libretort_engine.so beside libretort
@@ -101,8 +105,8 @@ class Session {
   // A model of the pipeline's own that has no weights yet; `name` stands where others have a path.
   Result<OpenedModel*> OpenModel(const model::Blueprint& blueprint, const std::string& name,
                                  const std::string& chat_format);
-  // The graph by the best-matching family plugin.
-  Result<graph::Graph> BuildGraph(const model::Source& source);
+  // The graph by the best-matching family plugin, with the heads that the source has.
+  Result<graph::Graph> BuildGraph(const model::Source& source, Heads heads = Heads::kAsSaved);
   Result<graph::Graph> BuildGraph(const std::string& config_json);
   // Graph and weights; without options: all f32.
   Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened,
@@ -113,7 +117,8 @@ class Session {
   // With these adapters, in this order, instead of the one that was opened.
   Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened,
                                                    engine::LoadOptions options,
-                                                   std::span<const AdapterUse> adapters);
+                                                   std::span<const AdapterUse> adapters,
+                                                   Heads heads = Heads::kAsSaved);
 
  private:
   // The tokenizer, the chat format and the stop ids of a model with a source; keeps it.

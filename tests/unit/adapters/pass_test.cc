@@ -132,7 +132,8 @@ TEST(AdapterScore, EachRequestGetsItsOwn) {
   const auto score = [&](std::vector<int32_t> adapters) {
     std::vector<ScoreRequest> requests;
     for (const int32_t adapter : adapters) requests.push_back({.ids = ids, .adapter = adapter});
-    auto scored = Score(inference, model.graph, requests, 0, nullptr, nullptr, kThreads);
+    auto scored =
+        Score(inference, model.graph, model.views, requests, 0, nullptr, nullptr, kThreads);
     EXPECT_TRUE(scored.ok());
     std::vector<std::vector<float>> logp;
     for (const ScoreResult& result : *scored) logp.push_back(result.logp);

@@ -182,7 +182,8 @@ TEST(Score, EqualsLogSoftmaxHoweverTextsArePacked) {
   requests.push_back({.ids = texts[0], .first = 3});  // nothing to score
   Inference inference(model.graph, model.views, kThreads);
   for (const int64_t max_tokens : {0, 1, 40}) {
-    const auto got = Score(inference, model.graph, requests, max_tokens, nullptr, {}, kThreads);
+    const auto got =
+        Score(inference, model.graph, model.views, requests, max_tokens, nullptr, {}, kThreads);
     ASSERT_TRUE(got.ok()) << got.status().ToString();
     EXPECT_TRUE((*got)[5].logp.empty());
     for (size_t d = 0; d < texts.size(); ++d) {
@@ -202,7 +203,9 @@ TEST(Score, BadRequestsAndCancellationAreStatuses) {
   Inference inference(model.graph, model.views, kThreads);
   const std::vector<int32_t> ids = {1, 2, 3};
   const auto code = [&](const ScoreRequest& request, const Cancel* cancel) {
-    return Score(inference, model.graph, {&request, 1}, 0, cancel, {}, kThreads).status().code();
+    return Score(inference, model.graph, model.views, {&request, 1}, 0, cancel, {}, kThreads)
+        .status()
+        .code();
   };
   EXPECT_EQ(code({.ids = ids, .first = 0}, nullptr), Code::kInvalidArgument);
   EXPECT_EQ(code({.ids = {}, .first = 1}, nullptr), Code::kInvalidArgument);

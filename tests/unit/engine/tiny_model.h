@@ -17,6 +17,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/inference.h"
 #include "core/graph/graph.h"
+#include "core/graph/value_head.h"
 #include "tests/unit/engine/test_ops.h"
 
 namespace retort::engine::test {
@@ -28,10 +29,11 @@ struct TinySpec {
   uint32_t frozen_embedding = 0;
   bool custom_ops = false;  // tanh, decay and mix (with a weight of its own) after each MLP
   uint32_t frozen_mix = 0;
-  uint32_t frozen_rows = 0;  // flags of the params of the row ops
-  bool experts = false;      // in the place of MLPs, one of them shared
-  double aux_coef = 0;       // of their load-balancing loss
-  bool row_ops = false;      // layer_norm, slice, concat, add and mul before each block
+  uint32_t frozen_rows = 0;                       // flags of the params of the row ops
+  bool experts = false;                           // in the place of MLPs, one of them shared
+  double aux_coef = 0;                            // of their load-balancing loss
+  bool value_head = false, reward_model = false;  // the latter without an LM head
+  bool row_ops = false;  // layer_norm, slice, concat, add and mul before each block
 };
 
 // Writes the graph through the builder's C table, as a family plugin does.
@@ -50,6 +52,10 @@ class TinyFamily {
     table_->result(table_->ctx, x, head, spec_.logit_scale, spec_.soft_cap);
     auto graph = builder_.Finish();
     EXPECT_TRUE(graph.ok()) << graph.status().ToString();
+    if (spec_.value_head) {
+      EXPECT_TRUE(graph::AddValueHead(*graph).ok());
+    }
+    if (spec_.reward_model) graph::DropLmHead(*graph);
     return std::move(graph).value();
   }
 
