@@ -53,6 +53,7 @@ class ConfigBuilder {
   void ReadGrpo(const Node& node, const std::string& path, StageConfig* stage);
   void ReadRollouts(const Node& node, const std::string& path, GrpoStage* g);
   void ReadDistill(const Node& node, const std::string& path, StageConfig* stage);
+  void CheckPpo(const Node& node, const std::string& path);
   void ReadGenerate(const Node& node, const std::string& path, StageConfig* stage);
   // Who answers: a model or a generator plugin.
   void ReadAnswerer(const Node& node, const std::string& path, StageConfig* stage);

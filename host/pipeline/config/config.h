@@ -174,7 +174,7 @@ struct DistillOptions {
 // Reinforcement by rewards of sampled completions.
 struct GrpoStage : TrainingConfig {
   std::string algorithm =
-      "grpo";  // or rloo, reinforce: what the defaults of loss and advantage are
+      "grpo";  // or ppo, rloo, reinforce: what the defaults of loss and advantage are
   std::vector<DataRef> data = {};
   int64_t limit = 0;
   ChainConfig rewards = {};
@@ -196,6 +196,8 @@ struct GrpoStage : TrainingConfig {
   double top_entropy_quantile = 1.0;
   int64_t overlong_buffer = 0;  // last tokens before max_tokens that cost reward; 0: none
   double overlong_penalty = 1.0;
+  double gamma = 1, lambda = 0.95;  // of ppo's advantages
+  bool whiten_rewards = false;
 };
 
 struct MetricSpec {

@@ -204,6 +204,17 @@ void ConfigBuilder::ReadGrpo(const Node& node, const std::string& path, StageCon
 }
 
 // How completions are drawn, and what is made of their rewards.
+void ConfigBuilder::CheckPpo(const Node& node, const std::string& path) {
+  if (!StringAt(node, "advantage").empty()) {
+    Fail(node.Find("advantage")->where, path + ".advantage",
+         "ppo works out its own for each token (gamma, lambda); leave it out");
+  }
+  if (const Node* lora = node.Find("lora")) {
+    Fail(lora->where, path + ".lora",
+         "ppo trains a value head with the model, which an adapter has no place for; leave it out");
+  }
+}
+
 void ConfigBuilder::ReadRollouts(const Node& node, const std::string& path, GrpoStage* g) {
   g->num_generations = IntAt(node, "num_generations");
   g->prompts_per_step = IntAt(node, "prompts_per_step");
@@ -238,6 +249,10 @@ void ConfigBuilder::ReadRollouts(const Node& node, const std::string& path, Grpo
          "is longer than a completion may be (sampling.max_tokens)");
   }
   g->overlong_penalty = NumberAt(node, "overlong_penalty");
+  g->gamma = NumberAt(node, "gamma");
+  g->lambda = NumberAt(node, "lambda");
+  g->whiten_rewards = BoolAt(node, "whiten_rewards");
+  if (g->algorithm == "ppo") CheckPpo(node, path);
 }
 
 }  // namespace retort::host

@@ -19,6 +19,7 @@
 #include "host/pipeline/stages/policy_batches.h"
 #include "host/pipeline/stages/rollouts.h"
 #include "host/pipeline/stages/stage_trainer.h"
+#include "host/pipeline/stages/token_advantages.h"
 
 namespace retort::host {
 namespace {
@@ -134,9 +135,13 @@ class PolicyLoop {
   Status Round(io::JsonlAppender* samples) {
     RETORT_ASSIGN_OR_RETURN(Rollouts rollouts, rollouts_.Make(progress_.step, progress_.position));
     const Stopwatch score_watch;
-    RETORT_ASSIGN_OR_RETURN(const TokenValues values, Measure(rollouts));
-    SubtractDivergence(values, &rollouts);
-    SetAdvantages(&rollouts);
+    RETORT_ASSIGN_OR_RETURN(TokenValues values, Measure(rollouts));
+    if (config_.algorithm == "ppo") {
+      SetTokenAdvantages(&rollouts, &values);
+    } else {
+      SubtractDivergence(values, &rollouts);
+      SetAdvantages(&rollouts);
+    }
     const double score_seconds = score_watch.Seconds();
     RETORT_RETURN_IF_ERROR(WriteSamples(rollouts, samples));
     FaultPoint("rollouts.written");
@@ -201,26 +206,30 @@ class PolicyLoop {
     TokenValues values;
     const bool several = config_.steps_per_generation * config_.num_iterations > 1;
     const bool entropy = config_.top_entropy_quantile < 1;
-    const bool divergence = config_.kl_coef > 0;
+    const bool divergence = config_.kl_coef > 0, want_values = config_.algorithm == "ppo";
     const std::vector<std::vector<int32_t>> ids = JoinedIds(rollouts.samples);
-    const auto score = [&](engine::Model& model, int32_t adapter,
-                           bool want_entropy) -> Result<std::vector<engine::ScoreResult>> {
+    const auto score = [&](engine::Model& model, int32_t adapter, bool want_entropy,
+                           bool values_too) -> Result<std::vector<engine::ScoreResult>> {
       std::vector<engine::ScoreRequest> requests =
           ScoreRequests(rollouts.samples, ids, adapter, config_.sampling.temperature);
-      for (engine::ScoreRequest& request : requests) request.want_entropy = want_entropy;
+      for (engine::ScoreRequest& request : requests) {
+        request.want_entropy = want_entropy;
+        request.want_values = values_too;
+      }
       return model.Score(requests, 0, run_.options->cancel, {});
     };
-    if (several || entropy || divergence) {
+    if (several || entropy || divergence || want_values) {
       RETORT_ASSIGN_OR_RETURN(std::vector<engine::ScoreResult> results,
-                              score(trainer_.model(), trainer_.adapter(), entropy));
+                              score(trainer_.model(), trainer_.adapter(), entropy, want_values));
       for (engine::ScoreResult& result : results) {
         values.old_logp.push_back(std::move(result.logp));
         if (entropy) values.entropy.push_back(std::move(result.entropy));
+        if (want_values) values.old_value.push_back(std::move(result.values));
       }
     }
     if (reference_) {
       RETORT_ASSIGN_OR_RETURN(std::vector<engine::ScoreResult> results,
-                              score(reference_->weights(), reference_->adapter(), false));
+                              score(reference_->weights(), reference_->adapter(), false, false));
       for (engine::ScoreResult& result : results) values.ref_logp.push_back(std::move(result.logp));
     }
     return values;
@@ -251,6 +260,22 @@ class PolicyLoop {
     const train::AdvantageOptions options = {.kind = *train::ParseAdvantage(config_.advantage),
                                              .eps = config_.advantage_eps};
     rollouts->advantage = train::Advantages(rewards, options);
+    LeaveOutTruncated(rollouts);
+  }
+
+  void SetTokenAdvantages(Rollouts* rollouts, TokenValues* values) const {
+    rollouts->advantage.clear();
+    for (const double total : rollouts->total) {
+      rollouts->advantage.push_back(std::isnan(total) ? total : 0);
+    }
+    LeaveOutTruncated(rollouts);
+    EstimateAdvantages({.gae = {.gamma = config_.gamma, .lambda = config_.lambda},
+                        .kl_coef = config_.kl_coef,
+                        .whiten_rewards = config_.whiten_rewards},
+                       rollouts, values);
+  }
+
+  void LeaveOutTruncated(Rollouts* rollouts) const {
     for (size_t i = 0; i < rollouts->samples.size(); ++i) {
       const bool cut = rollouts->samples[i].finish == "length";
       if (cut && config_.mask_truncated_completions) {

@@ -76,8 +76,13 @@ void PolicyBatches::Add(size_t index, int32_t group, engine::MicroBatch* batch) 
   engine::SequenceInputs& inputs = batch->sequence;
   inputs.group_id.push_back(group);
   inputs.target.push_back(trained ? static_cast<float>(rollouts_.total[index]) : 0);
-  const auto advantage = static_cast<float>(trained ? rollouts_.advantage[index] : 0);
-  inputs.advantage.resize(batch->ids.size(), advantage);
+  if (values_.advantage.empty()) {
+    const auto advantage = static_cast<float>(trained ? rollouts_.advantage[index] : 0);
+    inputs.advantage.resize(batch->ids.size(), advantage);
+  }
+  Append(values_.advantage, index, n_prompt, n, &inputs.advantage);
+  Append(values_.old_value, index, n_prompt, n, &inputs.old_value);
+  Append(values_.returns, index, n_prompt, n, &inputs.returns);
   Append(values_.old_logp, index, n_prompt, n, &inputs.old_logp);
   Append(values_.ref_logp, index, n_prompt, n, &inputs.ref_logp);
   inputs.behaviour_logp.resize(batch->ids.size() - (n - n_prompt), 0.0F);

@@ -13,9 +13,11 @@
 namespace retort::host {
 
 // Log-probabilities of the completions' tokens, one vector per sample, from its first completion
-// token on; an absent one is empty.
+// token on; an absent one is empty. The last three are PPO's; `advantage` stands instead of the
+// sample's.
 struct TokenValues {
   std::vector<std::vector<float>> old_logp, ref_logp, entropy;
+  std::vector<std::vector<float>> old_value, returns, advantage;
 };
 
 // Requests that score the completions of samples at a temperature.

@@ -47,6 +47,11 @@ double OwnWeightDecay(const PluginInstance& optimizer) {
   return schema->root()["properties"]["weight_decay"]["default"].DoubleOr(0);
 }
 
+Heads HeadsOf(const StageConfig& stage) {
+  const bool ppo = stage.kind == StageKind::kGrpo && stage.grpo.algorithm == "ppo";
+  return ppo ? Heads::kValueToo : Heads::kAsSaved;
+}
+
 retort_key PluginKey(const StageRun& run, const std::string& place) {
   const RngKey key = Derive(run.key(), place);
   return {key.hi, key.lo};
@@ -172,7 +177,8 @@ Result<std::unique_ptr<StageTrainer>> StageTrainer::Create(
   } else {
     RETORT_RETURN_IF_ERROR(CheckTrainedWhole(*weights));
   }
-  RETORT_ASSIGN_OR_RETURN(made->model_, run.session->LoadModel(*weights, load, adapters));
+  RETORT_ASSIGN_OR_RETURN(made->model_,
+                          run.session->LoadModel(*weights, load, adapters, HeadsOf(*run.stage)));
   run.NoteWeights(base.label, *made->model_);
   options.adapter = made->adapter();
   RETORT_RETURN_IF_ERROR(made->CreatePlugins(run, &options));
