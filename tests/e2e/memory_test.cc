@@ -62,6 +62,10 @@ TEST(Memory, OfAnAdapterBesideFourBitWeights) {
   ExpectForetold("qlora", PipelineOf("nf4", Sft(R"("max_length": 512, "batch_tokens": 512,
                                                    "recompute": 1, "lora": {"r": 16})")));
 }
+TEST(Memory, OfDistillingWithATeacherBeside) {
+  ExpectForetold("distill", PipelineOf("auto", R"("kind": "distill", "model": "m", "teacher": "m",
+      "data": "q", "max_steps": 1, "save_steps": 0, "max_length": 512, "batch_tokens": 512)"));
+}
 TEST(Memory, OfDecodingInFloats) {
   ExpectForetold("decode", PipelineOf("f32", R"("kind": "generate", "model": "m", "data": "q",
       "samples": 8, "limit": 4, "max_batch": 32, "sampling": {"max_tokens": 48})"));
