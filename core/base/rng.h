@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <numbers>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace retort {
 
@@ -113,5 +115,14 @@ class Rng {
   bool filled_ = false;
   PhiloxBlock block_{};
 };
+
+// Every order is equally likely (Fisher and Yates).
+template <class T>
+void Shuffle(RngKey key, std::vector<T>* items) {
+  Rng rng(key);
+  for (size_t i = items->size(); i > 1; --i) {
+    std::swap((*items)[i - 1], (*items)[static_cast<size_t>(rng.Below(i))]);
+  }
+}
 
 }  // namespace retort

@@ -16,14 +16,6 @@
 namespace retort::data {
 namespace {
 
-template <class T>
-void Shuffle(RngKey key, std::vector<T>* items) {
-  Rng rng(key);
-  for (size_t i = items->size(); i > 1; --i) {
-    std::swap((*items)[i - 1], (*items)[static_cast<size_t>(rng.Below(i))]);
-  }
-}
-
 RngKey KeyOf(const LoaderOptions& options, std::string_view purpose) {
   return Derive(RngKey{options.stage, options.seed}, purpose);
 }

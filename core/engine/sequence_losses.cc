@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/base/abi_tensor.h"
+#include "core/engine/arena_layout.h"
 #include "core/engine/compute_type.h"
 #include "core/engine/sequence_inputs.h"
 #include "core/engine/token_losses.h"
@@ -87,31 +88,6 @@ ValueRows PairUp(const TensorView& rows, const TensorView& tokens, uint64_t want
   if ((wanted & RETORT_SEQUENCE_VALUE_AFTER) != 0) return {rows, tokens};
   const int64_t n = tokens.numel();
   return {rows.Rows(0, std::max<int64_t>(n - 1, 0)), tokens.Rows(std::min<int64_t>(n, 1), n)};
-}
-
-// Hands out views of one arena: laid out first without memory, then with it.
-class Taker {
- public:
-  explicit Taker(unsigned char* base) : base_(base) {}
-  void operator()(TensorView& view, DType type, std::initializer_list<int64_t> shape) {
-    constexpr int64_t kAlignment = 64;
-    view = TensorView::Contiguous(base_ == nullptr ? nullptr : base_ + offset_, type, shape);
-    offset_ += (view.bytes() + kAlignment - 1) / kAlignment * kAlignment;
-  }
-  int64_t bytes() const { return offset_; }
-
- private:
-  unsigned char* base_;
-  int64_t offset_ = 0;
-};
-
-template <class Place>
-void LayOut(Arena& arena, Place place) {
-  Taker sizes(nullptr);
-  place(sizes);
-  arena.Reserve(sizes.bytes());
-  Taker real(arena.data());
-  place(real);
 }
 
 }  // namespace
@@ -217,7 +193,7 @@ void SequenceLosses::CollectRows(const MicroBatch& batch) {
 
 SequenceLosses::Tokens SequenceLosses::LayoutTokens(int64_t n_tokens) {
   Tokens tokens;
-  LayOut(token_arena_, [&](Taker& take) {
+  PlaceIn(token_arena_, [&](ArenaLayout& take) {
     take(tokens.mask, DType::kU8, {n_tokens});
     for (TensorView* view : {&tokens.logp, &tokens.entropy, &tokens.d_logp, &tokens.d_entropy,
                              &tokens.entry_logp, &tokens.entry_entropy}) {
@@ -236,7 +212,7 @@ SequenceLosses::Tokens SequenceLosses::LayoutTokens(int64_t n_tokens) {
 
 SequenceLosses::Chunk SequenceLosses::LayoutChunk(int64_t rows) {
   Chunk chunk;
-  LayOut(chunk_arena_, [&](Taker& take) {
+  PlaceIn(chunk_arena_, [&](ArenaLayout& take) {
     take(chunk.logits_RV, dtype_, {rows, graph_.vocab()});
     chunk.gradient_RV = chunk.logits_RV;
     if (head_.NeedsLogits()) take(chunk.gradient_RV, dtype_, {rows, graph_.vocab()});

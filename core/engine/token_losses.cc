@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/abi_tensor.h"
+#include "core/engine/arena_layout.h"
 #include "core/engine/compute_type.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/ops.h"
@@ -171,15 +172,10 @@ void TokenLosses::CollectRows(const MicroBatch& batch) {
 
 TokenLosses::Chunk TokenLosses::Layout(int64_t rows, int64_t teacher_k, unsigned char* memory,
                                        int64_t* bytes) const {
-  constexpr int64_t kAlignment = 64;
   const int64_t vocab = graph_.vocab(), width = graph_.width();
   const bool one_buffer = entries_.size() == 1 && !head_.NeedsLogits();
   Chunk chunk;
-  int64_t offset = 0;
-  const auto take = [&](TensorView& view, DType type, std::initializer_list<int64_t> shape) {
-    view = TensorView::Contiguous(memory == nullptr ? nullptr : memory + offset, type, shape);
-    offset += (view.bytes() + kAlignment - 1) / kAlignment * kAlignment;
-  };
+  ArenaLayout take(memory);
   take(chunk.logits_RV, dtype_, {rows, vocab});
   chunk.gradient_RV = chunk.work_RV = chunk.logits_RV;
   if (!one_buffer) take(chunk.gradient_RV, dtype_, {rows, vocab});
@@ -202,7 +198,7 @@ TokenLosses::Chunk TokenLosses::Layout(int64_t rows, int64_t teacher_k, unsigned
     take(chunk.teacher_logp, DType::kF32, {rows, teacher_k});
     take(chunk.teacher_tail, DType::kF32, {rows});
   }
-  *bytes = offset;
+  *bytes = take.bytes();
   return chunk;
 }
 

@@ -16,18 +16,20 @@ using testing::HasSubstr;
 using testing::Not;
 
 // Names of the libraries that a command takes, as the dynamic loader tells them.
-std::string LibrariesOf(const std::vector<std::string>& arguments) {
+std::string LibrariesOf(const std::vector<std::string>& arguments, const char* answer) {
   setenv("LD_DEBUG", "files", 1);
   const Outcome done = RunRetort(arguments);
   unsetenv("LD_DEBUG");
   EXPECT_EQ(done.exit_code, 0);
+  EXPECT_THAT(done.out, HasSubstr(answer));
   EXPECT_THAT(done.err, HasSubstr("libretort_engine.so"));
   return done.err;
 }
 
 std::string LibrariesOf(const std::string& model, const std::string& prompt) {
   return LibrariesOf({"generate", ModelPath(model), "--prompt", prompt, "--max-tokens", "1",
-                      "--temperature", "0", "--json"});
+                      "--temperature", "0", "--json"},
+                     "completion_ids");
 }
 
 std::string Words(int n) {
@@ -48,8 +50,9 @@ TEST(Start, PromptsOfFloatsNeedNoLibTorch) {
 
 // As training does it, to the bit.
 TEST(Start, ScoringInFloatsOpensIt) {
-  EXPECT_THAT(LibrariesOf({"logprob", ModelPath("llama"), "--input", GoldenPath("texts.jsonl")}),
-              HasSubstr("libtorch_cpu.so"));
+  EXPECT_THAT(
+      LibrariesOf({"logprob", ModelPath("llama"), "--input", GoldenPath("texts.jsonl")}, "logprob"),
+      HasSubstr("libtorch_cpu.so"));
 }
 
 }  // namespace

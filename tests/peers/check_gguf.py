@@ -9,9 +9,7 @@ position, each given the reference's tokens before it. f32 must agree everywhere
 types llama.cpp rounds activations, to 8 bits even: there, tokens may differ where the reference's
 two best are nearly tied (their logits within a fifth of the logits' deviation), which happens in
 random models (with experts one position in 32 is free, too: rounding may send a token to another
-expert), and must agree in 95 of 100 positions in trained ones (files and folders that are named):
-against transformers, llama.cpp's own rounding of SmolLM2's Q4_1 file leaves 96.8 % of 1263 top tokens
-(tests/peers/make_stored_goldens.py). gguf's own reader must read every file.
+expert), and must agree in 98 of 100 positions in trained ones (files and folders that are named). gguf's own reader must read every file.
 Beside the families: phi3 with longrope, below and beyond its first context, and a llama with a
 SentencePiece tokenizer, of which llama.cpp must give transformers' ids for all texts of
 tokenizer_texts.py.
@@ -180,7 +178,7 @@ def check(program, source, trained, types, n_tokens, scratch):
             enough = same == total
         else:
             free = total // 32 if name.endswith("_moe") or name == "mixtral" else 0
-            enough = same >= 0.95 * total if trained else same + near >= total - free
+            enough = same >= 0.98 * total if trained else same + near >= total - free
         verdict = "ok" if enough and ids_equal else "DIFFERS"
         good &= verdict == "ok"
         ids = "" if ids_equal else ", prompt ids differ"

@@ -203,7 +203,6 @@ void ConfigBuilder::ReadGrpo(const Node& node, const std::string& path, StageCon
   g.losses.push_back({.plugin = g.algorithm, .config = "{}", .weight = 1});
 }
 
-// How completions are drawn, and what is made of their rewards.
 void ConfigBuilder::CheckPpo(const Node& node, const std::string& path) {
   if (!StringAt(node, "advantage").empty()) {
     Fail(node.Find("advantage")->where, path + ".advantage",
@@ -215,6 +214,7 @@ void ConfigBuilder::CheckPpo(const Node& node, const std::string& path) {
   }
 }
 
+// How completions are drawn, and what is made of their rewards.
 void ConfigBuilder::ReadRollouts(const Node& node, const std::string& path, GrpoStage* g) {
   g->num_generations = IntAt(node, "num_generations");
   g->prompts_per_step = IntAt(node, "prompts_per_step");

@@ -143,12 +143,14 @@ const ObjectSpec& GrpoSpec() {
                               .summary = "added up by weight; by default the algorithm's",
                               .item = kObject,
                               .object = &LossEntrySpec()}},
-                    .reserved = {"preset", "eval_steps", "gate", "cold_start"}};
+                    .reserved = {"preset", "eval_steps", "gate", "cold_start", "max_skips"}};
     for (const auto& keys :
          {RolloutKeys(), RewardKeys(), OptimizerKeys(), TrainingKeys(), KeepingKeys()}) {
       for (KeySpec key : keys) {
         const std::string_view name = key.name;
         if (name == "batch_tokens" || name == "batch") continue;  // steps are made of prompts
+        if (name == "max_skips") continue;
+        if (name == "on_nonfinite") key.choices = "stop";
         if (name == "learning_rate") key.fallback = "1e-6";
         if (name == "schedule") key.fallback = "{\"kind\":\"constant\"}";
         s.keys.push_back(key);

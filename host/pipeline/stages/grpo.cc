@@ -17,6 +17,8 @@
 #include "host/pipeline/stage.h"
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stages/policy_batches.h"
+#include "host/pipeline/stages/policy_log.h"
+#include "host/pipeline/stages/policy_reference.h"
 #include "host/pipeline/stages/rollouts.h"
 #include "host/pipeline/stages/stage_trainer.h"
 #include "host/pipeline/stages/token_advantages.h"
@@ -47,56 +49,10 @@ struct Progress {
   }
 };
 
-double MeanOf(const std::vector<double>& values) {
-  double sum = 0, n = 0;
-  for (const double v : values) {
-    if (std::isnan(v)) continue;
-    sum += v;
-    n += 1;
-  }
-  return n > 0 ? sum / n : 0;
-}
-
-std::string NumberText(double value) {
-  json::Writer writer;
-  if (std::isnan(value)) return "null";
-  return writer.Double(value).Take();
-}
-
-// The policy that divergence is measured from.
-class Reference {
- public:
-  // The base under the adapter that is trained; or a model of its own.
-  static Result<Reference> Open(StageRun& run, const StageModel& base, StageTrainer& trainer) {
-    const GrpoStage& config = run.stage->grpo;
-    Reference reference;
-    if (!config.reference && config.lora && !base.opened->adapter) {
-      reference.weights_ = &trainer.model();
-      return reference;
-    }
-    StageModel model = base;
-    if (config.reference) {
-      RETORT_ASSIGN_OR_RETURN(model, OpenStageModel(*run.session, *run.pipeline, *config.reference,
-                                                    run.folder->path()));
-    }
-    RETORT_ASSIGN_OR_RETURN(reference.owned_, run.session->LoadModel(*model.opened, model.storage));
-    reference.weights_ = reference.owned_.get();
-    reference.adapter_ = model.opened->adapter_index();
-    return reference;
-  }
-  engine::Model& weights() const { return *weights_; }
-  int32_t adapter() const { return adapter_; }
-
- private:
-  std::unique_ptr<engine::Model> owned_;
-  engine::Model* weights_ = nullptr;
-  int32_t adapter_ = -1;
-};
-
 class PolicyLoop {
  public:
   PolicyLoop(StageRun& run, StageTrainer& trainer, RolloutMaker& rollouts,
-             std::optional<Reference> reference, int64_t total_steps, Progress progress)
+             std::optional<PolicyReference> reference, int64_t total_steps, Progress progress)
       : run_(run),
         config_(run.stage->grpo),
         trainer_(trainer),
@@ -134,6 +90,7 @@ class PolicyLoop {
   // short beside them.
   Status Round(io::JsonlAppender* samples) {
     RETORT_ASSIGN_OR_RETURN(Rollouts rollouts, rollouts_.Make(progress_.step, progress_.position));
+    if (rollouts.samples.empty()) WarnOfNothingToLearn(rollouts);
     const Stopwatch score_watch;
     RETORT_ASSIGN_OR_RETURN(TokenValues values, Measure(rollouts));
     if (config_.algorithm == "ppo") {
@@ -143,7 +100,8 @@ class PolicyLoop {
       SetAdvantages(&rollouts);
     }
     const double score_seconds = score_watch.Seconds();
-    RETORT_RETURN_IF_ERROR(WriteSamples(rollouts, samples));
+    RETORT_RETURN_IF_ERROR(
+        AppendSamples(rollouts, rollouts_.reward_names(), progress_.step, samples));
     FaultPoint("rollouts.written");
     run_.numbers.Add("generate_seconds", rollouts.generate_seconds);
     run_.numbers.Add("reward_seconds", rollouts.reward_seconds);
@@ -158,13 +116,20 @@ class PolicyLoop {
     return OkStatus();
   }
 
+  void WarnOfNothingToLearn(const Rollouts& rollouts) {
+    run_.Warn("step " + std::to_string(progress_.step + 1) +
+              ": all rewards were equal in each of " + std::to_string(rollouts.drawn_groups) +
+              " groups that dynamic_sampling drew, so no weight changes. Look at the rewards in "
+              "samples.jsonl, take easier prompts or more of them (num_generations)");
+  }
+
   // Every group once, in steps_per_generation steps.
   Status Pass(const Rollouts& rollouts, const PolicyBatches& batches, int64_t pass,
               double score_seconds) {
     std::vector<size_t> order(rollouts.rewards.size());
     std::iota(order.begin(), order.end(), size_t{0});
-    Rng rng(Derive(Derive(run_.key(), "minibatches"), static_cast<uint64_t>(progress_.step)));
-    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng.Below(i)]);
+    Shuffle(Derive(Derive(run_.key(), "minibatches"), static_cast<uint64_t>(progress_.step)),
+            &order);
     const auto steps = static_cast<size_t>(config_.steps_per_generation);
     for (size_t s = 0; s < steps && progress_.step < total_steps_; ++s) {
       const size_t begin = order.size() * s / steps, end = order.size() * (s + 1) / steps;
@@ -254,7 +219,8 @@ class PolicyLoop {
                            .total = rollouts->total,
                            .columns = {},
                            .weights = {}};
-    const std::vector<std::vector<double>> columns = Columns(*rollouts);
+    const std::vector<std::vector<double>> columns =
+        ScoresByReward(*rollouts, rollouts_.reward_names().size());
     rewards.columns.assign(columns.begin(), columns.end());
     rewards.weights = rollouts_.chain().weights();
     const train::AdvantageOptions options = {.kind = *train::ParseAdvantage(config_.advantage),
@@ -284,100 +250,25 @@ class PolicyLoop {
     }
   }
 
-  // Scores by reward, [n] each.
-  std::vector<std::vector<double>> Columns(const Rollouts& rollouts) const {
-    std::vector<std::vector<double>> columns(rollouts_.reward_names().size());
-    for (const RewardTable& table : rollouts.rewards) {
-      for (size_t i = 0; i < table.n_samples; ++i) {
-        for (size_t c = 0; c < columns.size(); ++c) columns[c].push_back(table.score_at(i, c));
-      }
-    }
-    return columns;
-  }
-
-  Status WriteSamples(Rollouts& rollouts, io::JsonlAppender* file) {
-    const auto size = static_cast<size_t>(config_.num_generations);
-    for (size_t i = 0; i < rollouts.samples.size(); ++i) {
-      data::Sample& sample = rollouts.samples[i];
-      const RewardTable& table = rollouts.rewards[i / size];
-      for (size_t c = 0; c < table.n_rewards; ++c) {
-        const double score = table.score_at(i % size, c);
-        sample.rewards.push_back(
-            {.name = rollouts_.reward_names()[c],
-             .value = std::isnan(score) ? std::nullopt : std::optional<double>(score)});
-      }
-      sample.extra.push_back({"step", std::to_string(progress_.step)});
-      sample.extra.push_back({"reward", NumberText(rollouts.total[i])});
-      sample.extra.push_back({"advantage", NumberText(rollouts.advantage[i])});
-      RETORT_RETURN_IF_ERROR(file->Append(data::SampleToJson(sample)));
-    }
-    return OkStatus();
-  }
-
   Status Log(const engine::StepResult& result, const Rollouts& rollouts, double rate,
              double train_seconds, double score_seconds) {
     const int64_t step = progress_.step;
     if (step % config_.logging_steps != 0 && step != 1 && step != total_steps_) return OkStatus();
-    trainer_.log().push_back({.step = step,
-                              .epoch = Epoch(),
-                              .loss = result.loss,
-                              .grad_norm = result.grad_norm,
-                              .learning_rate = rate});
     run_.numbers.Set("reward", MeanOf(rollouts.total));
-    return run_.folder->AppendMetrics(run_.stage->name, step, [&](json::Writer& writer) {
-      writer.Field("epoch", Epoch()).Field("loss", result.loss);
-      writer.Field("grad_norm", result.grad_norm).Field("learning_rate", rate);
-      writer.Field("tokens", progress_.tokens);
-      LogRollouts(rollouts, writer);
-      for (const engine::StepMetric& metric : result.metrics) {
-        if (metric.name != "loss") writer.Field(metric.name, metric.value);
-      }
+    const StepLine line = {.step = step,
+                           .epoch = Epoch(),
+                           .loss = result.loss,
+                           .learning_rate = rate,
+                           .tokens = progress_.tokens,
+                           .result = result};
+    return trainer_.Log(run_, line, [&](json::Writer& writer) {
+      WriteRollouts(rollouts, rollouts_.reward_names(), writer);
       writer.Field("train_seconds", train_seconds);
       if (score_seconds < 0) return;  // the rollouts are those of an earlier step
       writer.Field("generate_seconds", rollouts.generate_seconds);
       writer.Field("reward_seconds", rollouts.reward_seconds);
       writer.Field("score_seconds", score_seconds);
     });
-  }
-
-  // Names as TRL logs them.
-  void LogRollouts(const Rollouts& rollouts, json::Writer& writer) const {
-    std::vector<double> lengths, truncated, trained;
-    for (size_t i = 0; i < rollouts.samples.size(); ++i) {
-      lengths.push_back(static_cast<double>(rollouts.samples[i].completion_ids.size()));
-      truncated.push_back(rollouts.samples[i].finish == "length" ? 1 : 0);
-      trained.push_back(std::isnan(rollouts.advantage[i]) || rollouts.advantage[i] == 0 ? 0 : 1);
-    }
-    writer.Field("reward", MeanOf(rollouts.total));
-    writer.Field("reward_std", SpreadOf(rollouts.total));
-    const std::vector<std::vector<double>> columns = Columns(rollouts);
-    for (size_t c = 0; c < columns.size(); ++c) {
-      writer.Field("rewards/" + rollouts_.reward_names()[c] + "/mean", MeanOf(columns[c]));
-    }
-    writer.Field("frac_reward_zero_std", static_cast<double>(rollouts.equal_groups) /
-                                             static_cast<double>(rollouts.drawn_groups));
-    writer.Field("completions/mean_length", MeanOf(lengths));
-    writer.Field("completions/clipped_ratio", MeanOf(truncated));
-    writer.Field("frac_advantage_nonzero", MeanOf(trained));
-  }
-
-  // Mean over the groups of the deviation of their rewards.
-  double SpreadOf(const std::vector<double>& total) const {
-    const auto size = static_cast<size_t>(config_.num_generations);
-    std::vector<double> spreads;
-    for (size_t first = 0; first < total.size(); first += size) {
-      const std::vector<double> group(total.begin() + static_cast<int64_t>(first),
-                                      total.begin() + static_cast<int64_t>(first + size));
-      const double mean = MeanOf(group);
-      double squares = 0, n = 0;
-      for (const double v : group) {
-        if (std::isnan(v)) continue;
-        squares += (v - mean) * (v - mean);
-        n += 1;
-      }
-      spreads.push_back(n > 1 ? std::sqrt(squares / (n - 1)) : 0);
-    }
-    return MeanOf(spreads);
   }
 
   double Epoch() const {
@@ -399,7 +290,7 @@ class PolicyLoop {
   const GrpoStage& config_;
   StageTrainer& trainer_;
   RolloutMaker& rollouts_;
-  std::optional<Reference> reference_;
+  std::optional<PolicyReference> reference_;
   const int64_t total_steps_;
   Progress progress_;
 };
@@ -429,23 +320,16 @@ Result<StageOutput> RunGrpo(StageRun& run) {
                                                                 config.model, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(std::vector<data::Record> records, LoadPrompts(run));
   const int64_t total_steps = TotalSteps(config, static_cast<int64_t>(records.size()));
-  RETORT_ASSIGN_OR_RETURN(const std::optional<checkpoint::Found> from, FindStart(run));
+  RETORT_ASSIGN_OR_RETURN(const std::optional<checkpoint::Found> from, FindStart(run, total_steps));
   Progress progress;
   if (from) {
     RETORT_ASSIGN_OR_RETURN(progress, Progress::FromJson(from->manifest.progress));
-    run.Resumed("from " + from->folder + ", " + std::to_string(total_steps - progress.step) +
-                " of " + std::to_string(total_steps) + " steps left");
+    NoteResumed(run, *from, total_steps);
   }
   RETORT_RETURN_IF_ERROR(run.folder->CutMetrics(run.stage->name, progress.step));
   run.numbers.Set("steps", static_cast<double>(total_steps));
   run.numbers.Set("prompts", static_cast<double>(records.size()));
-  if (from && !from->manifest.has_state) {
-    if (progress.step >= total_steps) return OutputOf(*from);
-    return DataLoss(from->folder +
-                    ": has no optimizer state to go on with; start the stage anew "
-                    "with --from " +
-                    run.stage->name);
-  }
+  if (from && IsLast(*from, total_steps)) return OutputOf(*from);
   engine::TrainerOptions options;
   options.temperature = config.sampling.temperature;
   options.max_completion_length = static_cast<double>(config.sampling.max_tokens);
@@ -453,9 +337,9 @@ Result<StageOutput> RunGrpo(StageRun& run) {
       config.micro_batch_tokens > 0 ? config.micro_batch_tokens : kPolicyMicroBatch;
   RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<StageTrainer> trainer,
                           StageTrainer::Create(run, base, total_steps, from, std::move(options)));
-  std::optional<Reference> reference;
+  std::optional<PolicyReference> reference;
   if ((trainer->sequence_needs() & RETORT_SEQUENCE_REF_LOGP) != 0 || config.kl_coef > 0) {
-    RETORT_ASSIGN_OR_RETURN(reference, Reference::Open(run, base, *trainer));
+    RETORT_ASSIGN_OR_RETURN(reference, PolicyReference::Open(run, base, *trainer));
   }
   RolloutMaker rollouts(run, base, *trainer, std::move(records));
   RETORT_RETURN_IF_ERROR(rollouts.Init());

@@ -98,6 +98,7 @@ void PolicyBatches::Add(size_t index, int32_t group, engine::MicroBatch* batch) 
 std::vector<engine::MicroBatch> PolicyBatches::Make(std::span<const size_t> groups,
                                                     int64_t max_tokens) const {
   std::vector<engine::MicroBatch> batches;
+  if (groups.empty()) return batches;  // dynamic sampling may leave none
   const size_t size = GroupSize();
   for (size_t g = 0; g < groups.size(); ++g) {
     for (size_t i = groups[g] * size; i < (groups[g] + 1) * size; ++i) {

@@ -120,8 +120,7 @@ data::Record RolloutMaker::PromptAt(int64_t position) const {
   if (epoch != order_epoch_) {
     order_.resize(records_.size());
     std::iota(order_.begin(), order_.end(), size_t{0});
-    Rng rng(Derive(Derive(run_.key(), "prompts"), static_cast<uint64_t>(epoch)));
-    for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[rng.Below(i)]);
+    Shuffle(Derive(Derive(run_.key(), "prompts"), static_cast<uint64_t>(epoch)), &order_);
     order_epoch_ = epoch;
   }
   return records_[order_[static_cast<size_t>(position % n)]];

@@ -198,6 +198,24 @@ Result<std::vector<io::FileDigest>> StageTrainer::WriteModel(io::FileSystem& fs,
                                    model_->graph(), 0, *lora_, params);
 }
 
+Status StageTrainer::Log(StageRun& run, const StepLine& line,
+                         const std::function<void(json::Writer&)>& more) {
+  state_.log_history.push_back({.step = line.step,
+                                .epoch = line.epoch,
+                                .loss = line.loss,
+                                .grad_norm = line.result.grad_norm,
+                                .learning_rate = line.learning_rate});
+  return run.folder->AppendMetrics(run.stage->name, line.step, [&](json::Writer& writer) {
+    writer.Field("epoch", line.epoch).Field("loss", line.loss);
+    writer.Field("grad_norm", line.result.grad_norm).Field("learning_rate", line.learning_rate);
+    writer.Field("tokens", line.tokens);
+    for (const engine::StepMetric& metric : line.result.metrics) {
+      if (metric.name != "loss") writer.Field(metric.name, metric.value);
+    }
+    more(writer);
+  });
+}
+
 Result<checkpoint::Found> StageTrainer::Save(StageRun& run, const TrainingPoint& point,
                                              bool final_one) {
   FaultPoint("checkpoint.begin");
@@ -237,12 +255,24 @@ StageOutput OutputOf(const checkpoint::Found& last) {
   return output;
 }
 
-Result<std::optional<checkpoint::Found>> FindStart(StageRun& run) {
+bool IsLast(const checkpoint::Found& from, int64_t total_steps) {
+  return !from.manifest.has_state && from.manifest.step >= total_steps;
+}
+
+Result<std::optional<checkpoint::Found>> FindStart(StageRun& run, int64_t total_steps) {
   std::vector<std::string> warnings;
   RETORT_ASSIGN_OR_RETURN(std::optional<checkpoint::Found> found,
                           checkpoint::FindLatest(run.folder->fs(), run.dir, &warnings));
   for (const std::string& warning : warnings) run.Warn(warning);
-  return found;
+  if (!found || found->manifest.has_state || IsLast(*found, total_steps)) return found;
+  return DataLoss(found->folder +
+                  ": has no optimizer state to go on with; start the stage anew with --from " +
+                  run.stage->name);
+}
+
+void NoteResumed(StageRun& run, const checkpoint::Found& from, int64_t total_steps) {
+  run.Resumed("from " + from.folder + ", " + std::to_string(total_steps - from.manifest.step) +
+              " of " + std::to_string(total_steps) + " steps left");
 }
 
 }  // namespace retort::host

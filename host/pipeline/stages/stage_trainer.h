@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/trainer_state.h"
 #include "core/engine/engine.h"
+#include "core/json/json.h"
 #include "core/train/schedule.h"
 #include "host/pipeline/stage.h"
 #include "host/pipeline/stage_models.h"
@@ -26,6 +28,14 @@ struct TrainingPoint {
   double epoch = 0;
   int64_t batch_size = 1;       // rows of a micro-batch, for trainer_state.json
   std::string progress = "{}";  // the stage's own JSON object
+};
+
+// What every line of a stage's metrics says.
+struct StepLine {
+  int64_t step = 0;
+  double epoch = 0, loss = 0, learning_rate = 0;  // loss: as the stage reports it
+  int64_t tokens = 0;                             // so far
+  const engine::StepResult& result;               // of the step; its metrics
 };
 
 class StageTrainer {
@@ -44,7 +54,8 @@ class StageTrainer {
   // What the sequence losses need: RETORT_SEQUENCE_* bits.
   uint64_t sequence_needs() const { return sequence_needs_; }
   double LearningRate(int64_t done) const { return base_rate_ * schedule_.Factor(done); }
-  std::vector<checkpoint::LogEntry>& log() { return state_.log_history; }
+  // Into metrics.jsonl and the checkpoint's log; `more` writes what the stage has to add.
+  Status Log(StageRun& run, const StepLine& line, const std::function<void(json::Writer&)>& more);
 
   // checkpoint-<step>, after the metrics are on disk; `final_one`: without the optimizer's state.
   Result<checkpoint::Found> Save(StageRun& run, const TrainingPoint& point, bool final_one);
@@ -74,7 +85,11 @@ class StageTrainer {
 checkpoint::Environment EnvironmentOf(const engine::EngineInfo& info);
 
 // The checkpoint to go on from, if there is one; passed-over ones are warned of.
-Result<std::optional<checkpoint::Found>> FindStart(StageRun& run);
+// DATA_LOSS: one without an optimizer's state that isn't the last of `total_steps`.
+Result<std::optional<checkpoint::Found>> FindStart(StageRun& run, int64_t total_steps);
+// Whether it is the stage's last one: only the stage's manifest was missing.
+bool IsLast(const checkpoint::Found& from, int64_t total_steps);
+void NoteResumed(StageRun& run, const checkpoint::Found& from, int64_t total_steps);
 
 // The files of the last checkpoint as what the stage wrote.
 StageOutput OutputOf(const checkpoint::Found& last);

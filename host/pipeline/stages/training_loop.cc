@@ -174,18 +174,14 @@ class TrainingLoop {
     progress_.window_loss = 0;
     progress_.window_steps = 0;
     const double epoch = data_.loader->epoch_progress();
-    trainer_.log().push_back({.step = step,
-                              .epoch = epoch,
-                              .loss = loss,
-                              .grad_norm = result.grad_norm,
-                              .learning_rate = rate});
     run_.numbers.Set("loss", loss);
-    return run_.folder->AppendMetrics(run_.stage->name, step, [&](json::Writer& writer) {
-      writer.Field("epoch", epoch).Field("loss", loss).Field("grad_norm", result.grad_norm);
-      writer.Field("learning_rate", rate).Field("tokens", progress_.tokens);
-      for (const engine::StepMetric& metric : result.metrics) {
-        if (metric.name != "loss") writer.Field(metric.name, metric.value);
-      }
+    const StepLine line = {.step = step,
+                           .epoch = epoch,
+                           .loss = loss,
+                           .learning_rate = rate,
+                           .tokens = progress_.tokens,
+                           .result = result};
+    return trainer_.Log(run_, line, [&](json::Writer& writer) {
       if (progress_.skipped > 0) writer.Field("skipped", progress_.skipped);
       if (!progress_.left_out.empty()) {
         writer.Field("left_out", static_cast<int64_t>(progress_.left_out.size()));
@@ -247,24 +243,15 @@ void NoteProgress(StageRun& run, const TrainingProgress& progress, int64_t total
 Result<StageOutput> Attempt(StageRun& run, const StageModel& base, SftData& data,
                             const engine::TrainerOptions& extra, const WindowMaker& make_window,
                             Rollback& rollback) {
-  RETORT_ASSIGN_OR_RETURN(const std::optional<checkpoint::Found> from, FindStart(run));
+  RETORT_ASSIGN_OR_RETURN(const std::optional<checkpoint::Found> from,
+                          FindStart(run, data.total_steps));
   RETORT_ASSIGN_OR_RETURN(TrainingProgress progress, ProgressOf(from, rollback));
   RETORT_RETURN_IF_ERROR(data.loader->Restore(progress.loader));
-  if (from && !rollback.wanted) {
-    run.Resumed("from " + from->folder + ", " + std::to_string(data.total_steps - progress.step) +
-                " of " + std::to_string(data.total_steps) + " steps left");
-  }
+  if (from && !rollback.wanted) NoteResumed(run, *from, data.total_steps);
   rollback.wanted = false;
   RETORT_RETURN_IF_ERROR(run.folder->CutMetrics(run.stage->name, progress.step));
   NoteProgress(run, progress, data.total_steps);
-  if (from && !from->manifest.has_state) {
-    // The last checkpoint of all: only the stage's manifest was missing.
-    if (progress.step == data.total_steps) return OutputOf(*from);
-    return DataLoss(from->folder +
-                    ": has no optimizer state to go on with; start the stage anew "
-                    "with --from " +
-                    run.stage->name);
-  }
+  if (from && IsLast(*from, data.total_steps)) return OutputOf(*from);
   engine::TrainerOptions options = extra;
   options.micro_batch_tokens = MicroBatchTokens(run.stage->sft);
   options.micro_batches = MicroBatches(run.stage->sft);

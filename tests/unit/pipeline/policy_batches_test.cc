@@ -65,6 +65,10 @@ TEST(PolicyBatches, ABatchHoldsWholeSequencesUpToItsTokens) {
   EXPECT_EQ(batches[2].ids.size(), 4U);
 }
 
+TEST(PolicyBatches, NoGroupsGiveNoBatches) {
+  EXPECT_TRUE(PolicyBatches(Rollouts{}, {}, 0).Make({}, 100).empty());
+}
+
 TEST(PolicyBatches, TheForcedPrefixHasNoLabels) {
   Rollouts rollouts = TwoGroups();
   rollouts.samples[0].n_prefix = 1;
