@@ -1,6 +1,7 @@
 // The engine for measuring: one JSON object per line in, one out, the process stays. What is timed
 // here is the engine's work alone, as the peers' scripts time theirs.
-//   {"op":"open","model":PATH,"storage":"f32","lora":{"r":16,"alpha":32},"recompute":1}
+//   {"op":"open","model":PATH,"storage":"f32","lora":{"r":16,"alpha":32},"recompute":1,
+//       "teacher":PATH,"loss":{"plugin":"kd","config":{}}}   the loss, sft if none, of what trains
 //   {"op":"train","batches":[[{"ids":[..],"labels":[..]},..],..],"learning_rate":1e-4}
 //       one optimizer step per batch; its documents are packed into one micro-batch. labels[t] is
 //       the token after t, -100: none
@@ -110,7 +111,20 @@ class Driver {
     RETORT_ASSIGN_OR_RETURN(model_, engine->Load(*opened_->source, std::move(graph), options));
     adapter_ = options.adapters.empty() ? -1 : 0;
     recompute_ = static_cast<int32_t>(root["recompute"].IntOr(0));
+    loss_name_ = root["loss"]["plugin"].StringOr("sft");
+    loss_config_ = root["loss"]["config"].is_object() ? root["loss"]["config"].Dump() : "{}";
+    RETORT_RETURN_IF_ERROR(OpenTeacher(std::string(root["teacher"].StringOr(""))));
     out.Field("seconds", watch.Seconds()).Field("weight_bytes", model_->weight_bytes());
+    return OkStatus();
+  }
+
+  Status OpenTeacher(const std::string& path) {
+    teacher_.reset();
+    if (path.empty()) return OkStatus();
+    RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, session_.OpenModel(path));
+    RETORT_ASSIGN_OR_RETURN(graph::Graph graph, session_.BuildGraph(*opened->source));
+    RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, session_.Engine());
+    RETORT_ASSIGN_OR_RETURN(teacher_, engine->Load(*opened->source, std::move(graph), {}));
     return OkStatus();
   }
 
@@ -119,9 +133,10 @@ class Driver {
     engine::TrainerOptions options;
     options.adapter = adapter_;
     options.recompute = recompute_;
-    RETORT_ASSIGN_OR_RETURN(loss_, plugins.Create("loss", "sft", "{}", retort_key{}));
+    options.teacher = teacher_.get();
+    RETORT_ASSIGN_OR_RETURN(loss_, plugins.Create("loss", loss_name_, loss_config_, retort_key{}));
     RETORT_ASSIGN_OR_RETURN(optimizer_, plugins.Create("optimizer", "adamw", "{}", retort_key{}));
-    options.losses = {{.name = "sft",
+    options.losses = {{.name = loss_name_,
                        .table = static_cast<const retort_token_loss_v1*>(
                            loss_.interface(RETORT_TOKEN_LOSS_INTERFACE)),
                        .instance = loss_.get()}};
@@ -212,7 +227,8 @@ class Driver {
   Session session_;
   OpenedModel* opened_ = nullptr;
   PluginInstance loss_, optimizer_;
-  std::unique_ptr<engine::Model> model_;
+  std::string loss_name_, loss_config_;
+  std::unique_ptr<engine::Model> model_, teacher_;
   std::unique_ptr<engine::Trainer> trainer_;
   int32_t adapter_ = -1, recompute_ = 0;
   int64_t step_ = 0;

@@ -43,6 +43,7 @@ def works(retort, driver, threads, turns):
         "ragged": one("train", "ragged", **t), "lora": one("train", "lora", **t),
         "memory_smollm2": one("memory", "compare", "SmolLM2", 0.7, driver, threads),
         "memory_c3": one("memory", "compare", "C3", 0.8, driver, threads),
+        "kd": one("kd", "step_time", **t), "memory_kd": one("kd", "memory", driver, threads),
         "decode_c3_f32": one("decode", "beside_transformers", "C3", 1, 1.7, **few),
         "decode_c3_bf16": one("decode", "beside_transformers", "C3", 1, 3.0, storage="bf16", **few),
         "decode_1": one("decode", "beside_transformers", "SmolLM2", 1, 2.5, **t),

@@ -33,8 +33,7 @@ class HF:
         losses, norms, seconds = [], [], []
         for batch in batches:
             begin = time.perf_counter()
-            loss = self.model(input_ids=batch["ids"], labels=batch.get("labels", batch["ids"]),
-                              attention_mask=batch.get("mask"), use_cache=False).loss
+            loss = self.loss_of(batch)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             self.optimizer.step()
@@ -43,6 +42,10 @@ class HF:
             norms.append(norm.item())
             seconds.append(time.perf_counter() - begin)
         return {"losses": losses, "grad_norms": norms, "seconds": seconds}
+
+    def loss_of(self, batch):
+        return self.model(input_ids=batch["ids"], labels=batch.get("labels", batch["ids"]),
+                          attention_mask=batch.get("mask"), use_cache=False).loss
 
     def generate(self, prompts, max_tokens):
         """Prompts of one length. Greedy, exactly max_tokens each."""
