@@ -29,7 +29,9 @@ std::optional<int64_t> StepOf(std::string_view name) {
 // Steps of the checkpoints in `parent`, newest first.
 Result<std::vector<int64_t>> Steps(io::FileSystem& fs, const std::string& parent) {
   std::vector<int64_t> steps;
-  if (!fs.IsFolder(parent)) return steps;
+  const Status there = fs.Stat(parent).status();
+  if (there.code() == Code::kNotFound) return steps;
+  RETORT_RETURN_IF_ERROR(there);
   RETORT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(parent));
   for (const std::string& name : names) {
     if (const auto step = StepOf(name)) steps.push_back(*step);
@@ -136,6 +138,7 @@ Result<std::optional<Found>> FindLatest(io::FileSystem& fs, const std::string& p
     if (manifest.ok()) {
       return std::optional<Found>(Found{.folder = folder, .manifest = std::move(*manifest)});
     }
+    if (io::IsOfTheSystem(manifest.status())) return manifest.status();
     warnings->push_back("passing over " + folder + ": " + manifest.status().message());
   }
   return std::optional<Found>();
@@ -176,8 +179,8 @@ Result<std::string> LoadState(const std::string& folder,
   return io::RealFileSystem().Read(io::Join(folder, kScalarsName), kScalarBytes);
 }
 
-Status Retain(io::FileSystem& fs, const std::string& parent, const std::string& trash,
-              int64_t keep) {
+Status Retain(io::FileSystem& fs, const std::string& parent, const std::string& trash, int64_t keep,
+              const std::string& best) {
   RETORT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(parent));
   std::vector<std::string> doomed;
   for (const std::string& name : names) {
@@ -185,8 +188,19 @@ Status Retain(io::FileSystem& fs, const std::string& parent, const std::string& 
     if (name.starts_with(kPrefix) && temporary) doomed.push_back(io::Join(parent, name));
   }
   RETORT_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, Steps(fs, parent));
-  for (size_t i = static_cast<size_t>(keep); keep > 0 && i < steps.size(); ++i) {
-    doomed.push_back(FolderOf(parent, steps[i]));
+  const std::string best_folder = io::Join(parent, best);
+  int64_t kept = 0;
+  const auto is_best = [&](int64_t step) { return FolderOf(parent, step) == best_folder; };
+  const bool has_best = std::any_of(steps.begin(), steps.end(), is_best);
+  for (const int64_t step : steps) {
+    const bool newest = step == steps.front();
+    // A place is kept for the best as long as it has not come.
+    const int64_t free = keep - kept - (has_best && step > StepOf(best).value_or(-1) ? 1 : 0);
+    if (newest || is_best(step) || keep == 0 || free > 0) {
+      ++kept;
+    } else {
+      doomed.push_back(FolderOf(parent, step));
+    }
   }
   for (const std::string& folder : doomed) {
     FaultPoint("checkpoint.retained");

@@ -28,11 +28,24 @@ Code CodeOf(int error) {
     case EMFILE:
     case ENFILE:
     case ENOMEM: return Code::kResourceExhausted;
-    case EIO: return Code::kDataLoss;
     case ENOTDIR:
     case EISDIR:
     case ENOTEMPTY: return Code::kFailedPrecondition;
     default: return Code::kUnavailable;
+  }
+}
+
+// What whoever runs the program can do about it.
+const char* RemedyOf(int error) {
+  switch (error) {
+    case ENOSPC: return "; make room on that file system";
+    case EDQUOT: return "; make room within the disk quota, or have it raised";
+    case EFBIG: return "; raise the limit of file sizes (ulimit -f)";
+    case EMFILE: return "; raise the limit of open files (ulimit -n)";
+    case ENFILE: return "; the whole machine has too many files open";
+    case EROFS: return "; the file system can't be written to";
+    case EIO: return "; the device failed, look at the system's log (dmesg)";
+    default: return "";
   }
 }
 
@@ -198,7 +211,7 @@ class PosixFileSystem final : public FileSystem {
 Status SystemError(std::string_view operation, std::string_view path, int error) {
   std::string message = "cannot ";
   message.append(operation).append(" ").append(path).append(": ");
-  return {CodeOf(error), message + std::generic_category().message(error)};
+  return {CodeOf(error), message + std::generic_category().message(error) + RemedyOf(error)};
 }
 
 Fd& Fd::operator=(Fd&& other) noexcept {
@@ -208,6 +221,12 @@ Fd& Fd::operator=(Fd&& other) noexcept {
 
 Fd::~Fd() {
   if (fd_ >= 0) ::close(fd_);
+}
+
+bool IsOfTheSystem(const Status& failure) {
+  const Code code = failure.code();
+  return code == Code::kResourceExhausted || code == Code::kUnavailable ||
+         code == Code::kPermissionDenied;
 }
 
 FileSystem& RealFileSystem() {

@@ -57,6 +57,11 @@ class FileSystem {
 
 FileSystem& RealFileSystem();
 
+// Whether the system failed to do what was asked (no space, too many open files, a device that
+// fails, no permission), which says nothing about the bytes of a file: they may be read another
+// time. A caller that takes what can't be read for spoiled must not do so then.
+bool IsOfTheSystem(const Status& failure);
+
 // "a/b" + "c" -> "a/b/c"; "" + "c" -> "c". Parent("c") is ".", BaseName("a/b/") is "b".
 std::string Join(std::string_view folder, std::string_view name);
 std::string Parent(std::string_view path);

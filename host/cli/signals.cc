@@ -82,6 +82,7 @@ SignalScope::SignalScope(retort_context* context) {
   Handle(SIGINT, OnSignal);
   Handle(SIGTERM, OnSignal);
   Handle(SIGPIPE, SIG_IGN);
+  Handle(SIGXFSZ, SIG_IGN);  // a write beyond the limit of file sizes is an error, not a death
 }
 
 SignalScope::~SignalScope() {

@@ -11,6 +11,7 @@
 
 #include "core/base/status.h"
 #include "core/engine/engine.h"
+#include "core/io/filesystem.h"
 #include "host/pipeline/config/config.h"
 #include "host/session/session.h"
 
@@ -49,6 +50,7 @@ struct RunOptions {
   bool allow_inexact = false;  // resume although thread count, processor level or library differ
   const engine::Cancel* cancel = nullptr;
   std::function<void(const RunEvent&)> on_event;
+  io::FileSystem* fs = nullptr;  // that the run folder is written with; NULL: the real one
 };
 
 // What the run prints at its end: a table of stages, then the evaluation tables.
@@ -67,6 +69,7 @@ Result<std::string> PlanJson(Session& session, const PipelineConfig& as_loaded);
 Result<RunReport> RunPipeline(Session& session, const PipelineConfig& as_loaded,
                               const RunOptions& options);
 
+inline constexpr int kExitContinue = 75;
 // The program's exit code: 0; 2 wrong in what the user wrote; 75 stopped, the same command
 // continues; 1 anything else.
 int ExitCode(const Status& status);

@@ -56,6 +56,12 @@ Result<LockOwner> ReadOwner(io::FileSystem& fs, const std::string& path) {
                    .start_time = root["start_time"].IntOr(0)};
 }
 
+Status WriteOwner(io::WritableFile& file, const LockOwner& owner) {
+  RETORT_RETURN_IF_ERROR(file.Append(owner.ToJson() + "\n"));
+  RETORT_RETURN_IF_ERROR(file.Sync());
+  return file.Close();
+}
+
 Status Refuse(const std::string& path, const LockOwner& owner) {
   return FailedPrecondition(path + ": process " + std::to_string(owner.pid) + " on " + owner.host +
                             " is running in this folder; wait for it, or choose another output "
@@ -108,15 +114,16 @@ Result<RunLock> RunLock::Acquire(io::FileSystem& fs, const std::string& folder,
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     Result<std::unique_ptr<io::WritableFile>> file = fs.Create(path, true);
     if (file.ok()) {
-      RETORT_RETURN_IF_ERROR((*file)->Append(self.ToJson() + "\n"));
-      RETORT_RETURN_IF_ERROR((*file)->Sync());
-      RETORT_RETURN_IF_ERROR((*file)->Close());
-      return RunLock(fs, path);
+      const Status written = WriteOwner(**file, self);
+      if (written.ok()) return RunLock(fs, path);
+      (void)fs.Remove(path);  // half a lock would keep everybody out
+      return written;
     }
     if (file.status().code() != Code::kAlreadyExists) return file.status();
     const Result<LockOwner> owner = ReadOwner(fs, path);
     if (!owner.ok()) {
       if (owner.status().code() == Code::kNotFound) continue;  // given back meanwhile
+      if (io::IsOfTheSystem(owner.status())) return owner.status();
       return FailedPrecondition(path +
                                 ": another host has just started or was stopped while it "
                                 "wrote this file; if none is running, delete it");

@@ -117,12 +117,14 @@ class Runner {
     Result<std::optional<StageManifest>> manifest = ReadStageManifest(folder_.fs(), run.dir);
     std::string why;
     if (!manifest.ok()) {
+      if (io::IsOfTheSystem(manifest.status())) return manifest.status();
       why = manifest.status().message();
     } else if (*manifest) {
       const std::string difference = DifferenceOf((*manifest)->makings, makings);
       if (!difference.empty()) why = "changed: " + difference;
       if (difference.empty() && (*manifest)->finished) {
         const Status whole = VerifyFiles(folder_.fs(), run.dir, **manifest);
+        if (io::IsOfTheSystem(whole)) return whole;
         if (!whole.ok()) why = whole.message();
       }
       if (why.empty()) return manifest;
@@ -268,14 +270,27 @@ PipelineRun::PipelineRun(std::unique_ptr<State> state) : state_(std::move(state)
 PipelineRun::PipelineRun(PipelineRun&&) noexcept = default;
 PipelineRun::~PipelineRun() = default;
 
+// Where the exit code says that the same command goes on, the message does too.
+static Status Continuable(const Status& status) {
+  const bool told = status.ok() || status.code() == Code::kCancelled;
+  if (told || ExitCode(status) != kExitContinue) return status;
+  return {status.code(), status.message() + "; then the same command continues"};
+}
+
 Result<PipelineRun> PipelineRun::Start(Session& session, const PipelineConfig& as_loaded,
+                                       RunOptions options) {
+  Result<PipelineRun> run = Begin(session, as_loaded, std::move(options));
+  return run.ok() ? std::move(run) : Continuable(run.status());
+}
+
+Result<PipelineRun> PipelineRun::Begin(Session& session, const PipelineConfig& as_loaded,
                                        RunOptions options) {
   auto state = std::make_unique<State>(State{.config = as_loaded, .options = std::move(options)});
   const PipelineConfig& config = state->config;
   RETORT_RETURN_IF_ERROR(CheckStageOption(config, "--only", state->options.only));
   RETORT_RETURN_IF_ERROR(CheckStageOption(config, "--from", state->options.from));
   RETORT_ASSIGN_OR_RETURN(state->plan, MakePlan(session, state->config));
-  io::FileSystem& fs = io::RealFileSystem();
+  io::FileSystem& fs = state->options.fs != nullptr ? *state->options.fs : io::RealFileSystem();
   RETORT_RETURN_IF_ERROR(fs.MakeFolders(config.output));
   const LockOwner self = LockOwner::Self();
   RETORT_ASSIGN_OR_RETURN(RunLock lock, RunLock::Acquire(fs, config.output, self));
@@ -288,7 +303,11 @@ Result<PipelineRun> PipelineRun::Start(Session& session, const PipelineConfig& a
   return PipelineRun(std::move(state));
 }
 
-Result<bool> PipelineRun::Step() { return state_->runner->Step(); }
+Result<bool> PipelineRun::Step() {
+  const Result<bool> more = state_->runner->Step();
+  return more.ok() ? more : Continuable(more.status());
+}
+
 RunReport PipelineRun::Report() const { return state_->runner->Report(); }
 
 Result<RunReport> RunPipeline(Session& session, const PipelineConfig& as_loaded,
@@ -306,7 +325,7 @@ int ExitCode(const Status& status) {
     case Code::kInvalidArgument: return 2;
     case Code::kCancelled:
     case Code::kResourceExhausted:
-    case Code::kUnavailable: return 75;
+    case Code::kUnavailable: return kExitContinue;
     default: return 1;
   }
 }

@@ -30,6 +30,8 @@ class PipelineRun {
 
  private:
   struct State;
+  static Result<PipelineRun> Begin(Session& session, const PipelineConfig& as_loaded,
+                                   RunOptions options);
   explicit PipelineRun(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 
+#include "tests/unit/io/fault_fs.h"
 #include "tests/unit/io/temp_folder.h"
 
 namespace retort::io {
@@ -8,65 +9,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Fails the n-th operation that changes something, counted from 1; 0: none.
-class FaultFs final : public FileSystem {
- public:
-  explicit FaultFs(int fail_at) : fail_at_(fail_at) {}
-  int operations() const { return n_; }
-
-  Result<FileInfo> Stat(const std::string& p) override { return real_.Stat(p); }
-  Result<std::string> Read(const std::string& p, uint64_t n) override { return real_.Read(p, n); }
-  Result<std::vector<std::string>> List(const std::string& p) override { return real_.List(p); }
-  Status MakeFolders(const std::string& p) override {
-    return Op([&] { return real_.MakeFolders(p); });
-  }
-  Result<std::unique_ptr<WritableFile>> Create(const std::string& p, bool exclusive) override {
-    if (Fails()) return DataLoss("injected");
-    RETORT_ASSIGN_OR_RETURN(auto file, real_.Create(p, exclusive));
-    return std::unique_ptr<WritableFile>(std::make_unique<File>(this, std::move(file)));
-  }
-  Result<std::unique_ptr<WritableFile>> OpenAppend(const std::string& p) override {
-    return real_.OpenAppend(p);
-  }
-  Status Truncate(const std::string& p, uint64_t n) override {
-    return Op([&] { return real_.Truncate(p, n); });
-  }
-  Status Rename(const std::string& a, const std::string& b) override {
-    return Op([&] { return real_.Rename(a, b); });
-  }
-  Status SyncFolder(const std::string& p) override {
-    return Op([&] { return real_.SyncFolder(p); });
-  }
-  Status Remove(const std::string& p) override { return real_.Remove(p); }
-  Status RemoveAll(const std::string& p) override { return real_.RemoveAll(p); }
-
- private:
-  bool Fails() { return ++n_ == fail_at_; }
-  template <class Fn>
-  Status Op(Fn fn) {
-    return Fails() ? DataLoss("injected") : fn();
-  }
-  class File final : public WritableFile {
-   public:
-    File(FaultFs* fs, std::unique_ptr<WritableFile> file) : fs_(fs), file_(std::move(file)) {}
-    Status Append(std::string_view b) override {
-      return fs_->Op([&] { return file_->Append(b); });
-    }
-    Status Sync() override {
-      return fs_->Op([&] { return file_->Sync(); });
-    }
-    Status Close() override {
-      return fs_->Op([&] { return file_->Close(); });
-    }
-
-   private:
-    FaultFs* fs_;
-    std::unique_ptr<WritableFile> file_;
-  };
-  FileSystem& real_ = RealFileSystem();
-  int fail_at_, n_ = 0;
-};
 
 TEST(DurableWrite, PublishesAndHashes) {
   const TempFolder dir;
@@ -81,13 +23,13 @@ TEST(DurableWrite, PublishesAndHashes) {
 
 // Every operation fails once: the file is then wholly old or wholly new, and nothing is left over.
 TEST(DurableWrite, AFailureLeavesOldOrNewAndNoTemporary) {
-  FaultFs counter(0);
+  FaultFs counter({});
   const TempFolder dir;
   ASSERT_TRUE(DurableWrite(counter, dir / "f", "new").ok());
   ASSERT_GE(counter.operations(), 6);  // create, append, sync, close, rename, sync folder
   for (int fail_at = 1; fail_at <= counter.operations(); ++fail_at) {
     (void)dir.Write("f", "old");
-    FaultFs fs(fail_at);
+    FaultFs fs({.at = fail_at});
     EXPECT_FALSE(DurableWrite(fs, dir / "f", "new").ok()) << fail_at;
     const bool renamed = fail_at == counter.operations();
     EXPECT_EQ(ReadAll(dir / "f"), renamed ? "new" : "old") << fail_at;
@@ -135,7 +77,19 @@ TEST(FileSystem, ErrorsNameOperationPathAndReason) {
               HasSubstr("11 bytes; the limit here is 10"));
   EXPECT_EQ(fs.Create(dir / "f", true).status().code(), Code::kAlreadyExists);
   EXPECT_THAT(fs.MakeFolders(dir / "f/g").message(), HasSubstr("make the folder " + (dir / "f")));
-  EXPECT_EQ(fs.Create("/dev/full", false).value()->Append("x").code(), Code::kResourceExhausted);
+  const Status full = fs.Create("/dev/full", false).value()->Append("x");
+  EXPECT_EQ(full.code(), Code::kResourceExhausted);
+  EXPECT_THAT(full.message(), HasSubstr("cannot write /dev/full"));
+  EXPECT_THAT(full.message(), HasSubstr("make room"));
+}
+
+// Only the system's failures leave open whether a file is whole.
+TEST(FileSystem, FailuresOfTheSystemAreToldFromThoseOfBytes) {
+  for (const int error : {ENOSPC, EDQUOT, EFBIG, EMFILE, EIO, EACCES}) {
+    EXPECT_TRUE(IsOfTheSystem(SystemError("read", "f", error))) << error;
+  }
+  EXPECT_FALSE(IsOfTheSystem(SystemError("read", "f", ENOENT)));
+  EXPECT_FALSE(IsOfTheSystem(DataLoss("f: is not what was saved")));
 }
 
 TEST(MappedFile, EmptyMissingAndFolder) {
