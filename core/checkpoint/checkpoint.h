@@ -58,7 +58,8 @@ Result<Found> Save(io::FileSystem& fs, const std::string& parent, const std::str
                    const SaveRequest& request);
 
 // The newest checkpoint all of whose files have the recorded sizes and hashes; nothing if there is
-// none. Those that fail are named in `warnings` and passed over.
+// none. Those that fail are named in `warnings` and passed over; one that the system can't read now
+// (io::IsOfTheSystem) is the caller's error, as it may be whole.
 Result<std::optional<Found>> FindLatest(io::FileSystem& fs, const std::string& parent,
                                         std::vector<std::string>* warnings);
 
@@ -70,9 +71,10 @@ Result<std::string> LoadState(const std::string& folder,
                               std::span<const engine::StateTensor> state);
 
 // Removes the oldest checkpoints beyond `keep` (0: keeps all), each through `trash`, and left-over
-// temporary folders. Verified ones count: at least the newest `keep` that Save reported stay.
-Status Retain(io::FileSystem& fs, const std::string& parent, const std::string& trash,
-              int64_t keep);
+// temporary folders. The newest stays, and the one named `best` ("": none), which counts among
+// those kept: as transformers' save_total_limit.
+Status Retain(io::FileSystem& fs, const std::string& parent, const std::string& trash, int64_t keep,
+              const std::string& best = {});
 
 // "threads was 4 and is 2; …": where two environments differ, or "".
 std::string Difference(const Environment& saved, const Environment& now);

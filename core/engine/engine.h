@@ -225,8 +225,9 @@ class Trainer {
   // DATA_LOSS before any weight changes. Cancelled: CANCELLED, likewise nothing changed.
   virtual Result<StepResult> Step(std::span<const MicroBatch> window, double learning_rate,
                                   int64_t step, const Cancel* cancel) = 0;
-  // The same loss without gradients or update.
-  virtual Result<StepResult> Evaluate(std::span<const MicroBatch> window) = 0;
+  // The same loss without gradients or update: nothing that a later step reads has changed.
+  // CANCELLED as soon as `cancel`, which may be NULL, says so.
+  virtual Result<StepResult> Evaluate(std::span<const MicroBatch> window, const Cancel* cancel) = 0;
   virtual std::vector<StateTensor> State() = 0;
   virtual Result<std::string> SaveScalars() = 0;  // the optimizer plugin's own bytes
   virtual Status LoadScalars(std::string_view bytes) = 0;

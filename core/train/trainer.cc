@@ -119,7 +119,7 @@ class TrainerImpl final : public engine::Trainer {
     });
   }
 
-  Result<StepResult> Evaluate(std::span<const MicroBatch> window) override {
+  Result<StepResult> Evaluate(std::span<const MicroBatch> window, const Cancel* cancel) override {
     return engine::Guarded("evaluation", [&]() -> Result<StepResult> {
       const engine::ThreadScope threads(n_threads_);
       RETORT_ASSIGN_OR_RETURN(StepResult result, CountWindow(window));
@@ -127,8 +127,9 @@ class TrainerImpl final : public engine::Trainer {
       losses_->BeginWindow(window);
       router_ = {};
       for (const MicroBatch& batch : window) {
-        const TensorView hidden = Forward(batch, OpSettings(-1, &batch - window.data(), nullptr));
-        RETORT_RETURN_IF_ERROR(losses_->Run(batch, hidden, nullptr, nullptr, Settings(-1, nullptr),
+        if (IsSet(cancel)) return Cancelled("evaluation was stopped");
+        const TensorView hidden = Forward(batch, OpSettings(-1, &batch - window.data(), cancel));
+        RETORT_RETURN_IF_ERROR(losses_->Run(batch, hidden, nullptr, nullptr, Settings(-1, cancel),
                                             pass_->HeadMemory()));
         AddRouterLoss(ShareOf(batch, result.tokens));
       }

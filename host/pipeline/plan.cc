@@ -115,6 +115,9 @@ class Planner {
     }
     const TrainingConfig* train = stage.training();
     if (train == nullptr) return OkStatus();
+    if (train->evaluation.task) {
+      RETORT_RETURN_IF_ERROR(CheckChain(train->evaluation.task->rewards, false));
+    }
     for (const LossEntry& loss : train->losses) {
       RETORT_RETURN_IF_ERROR(CheckPlugin(stage, "loss", "loss", loss.plugin, loss.config));
     }
@@ -207,6 +210,12 @@ class Planner {
 
   Status AddData(const StageConfig& stage, PlannedStage* planned) {
     bool* at_most = &planned->at_most;
+    if (const TrainingConfig* train = stage.training()) {
+      const EvaluationConfig& e = train->evaluation;
+      bool ignored = false;
+      RETORT_RETURN_IF_ERROR(Count(e.data, 0, &ignored).status());
+      if (e.task) RETORT_RETURN_IF_ERROR(Count(e.task->data, e.task->limit, &ignored).status());
+    }
     switch (stage.kind) {
       case StageKind::kGenerate: {
         const GenerateStage& g = stage.generate;

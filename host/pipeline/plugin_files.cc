@@ -47,6 +47,9 @@ class Anchor {
     RETORT_RETURN_IF_ERROR(Chain("reward", files, &stage->grpo.rewards));
     TrainingConfig* train = stage->training();
     if (train == nullptr) return OkStatus();
+    if (train->evaluation.task) {
+      RETORT_RETURN_IF_ERROR(Chain("reward", files, &train->evaluation.task->rewards));
+    }
     for (LossEntry& loss : train->losses) {
       RETORT_RETURN_IF_ERROR(One(where + ".loss", "loss", loss.plugin, files, &loss.config));
     }

@@ -32,11 +32,22 @@ Throughput ThroughputOf(const StageReport& report) {
 
 std::string Count(double value) { return GroupedInteger(static_cast<int64_t>(value)); }
 
+// The last evaluation, and the best if it is kept.
+std::string EvaluationOf(const StageNumbers& numbers) {
+  std::string text;
+  for (const char* name : {"eval_loss", "eval_reward", "best_metric"}) {
+    if (numbers.Has(name)) text += ", " + std::string(name) + " " + ShortNumber(numbers.Get(name));
+  }
+  return text;
+}
+
 std::string WorkOf(const StageReport& report) {
   const StageNumbers& n = report.numbers;
   if (IsTraining(report)) {
-    return Count(n.Get("steps")) + " steps, " + Count(n.Get("examples")) + " examples";
+    return Count(n.Get("steps")) + " steps, " + Count(n.Get("examples")) + " examples" +
+           EvaluationOf(n);
   }
+  if (report.kind == "grpo") return Count(n.Get("samples")) + " samples" + EvaluationOf(n);
   if (report.kind == "filter") {
     return Count(n.Get("kept")) + " kept of " + Count(n.Get("samples"));
   }

@@ -34,6 +34,7 @@ class StageNumbers {
     if (timeouts > 0) Add("timeouts/" + entry, static_cast<double>(timeouts));
   }
   double Get(std::string_view name) const;
+  bool Has(std::string_view name) const { return values_.count(std::string(name)) != 0; }
   std::string ToJson() const;
   static StageNumbers FromJson(std::string_view json);  // what can't be read is left out
 

@@ -43,7 +43,8 @@ std::ostream& operator<<(std::ostream& out, const StageCase& c) { return out << 
 const StageCase kSft = {
     "sft",
     R"({"name": "s", "kind": "sft", "model": "m", "data": "d", "max_length": 256, "max_steps": 14,
-        "batch_tokens": 300, "learning_rate": 1e-3, "save_steps": 3, "logging_steps": 1})",
+        "batch_tokens": 300, "learning_rate": 1e-3, "save_steps": 3, "logging_steps": 1,
+        "eval_steps": 4, "eval_data": {"data": "d", "limit": 4}, "load_best_model_at_end": true})",
     {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json"}};
 
 const StageCase kDistill = {
@@ -58,7 +59,8 @@ const StageCase kCached = {
     "cached",
     R"({"name": "s", "kind": "distill", "model": "m", "teacher": "t", "data": "d", "max_length": 256,
         "max_steps": 14, "batch_tokens": 300, "learning_rate": 1e-3, "save_steps": 3,
-        "logging_steps": 1, "teacher_top_k": 16})",
+        "logging_steps": 1, "teacher_top_k": 16, "eval_steps": 5,
+        "eval_data": {"data": "d", "limit": 4}})",
     {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json"}};
 
 const StageCase kGrpo = {
@@ -67,7 +69,8 @@ const StageCase kGrpo = {
         "num_generations": 4, "prompts_per_step": 4, "steps_per_generation": 2,
         "rewards": ["number_match", {"plugin": "format", "weight": 0.5}], "overlong_buffer": 12,
         "mask_truncated_completions": false, "learning_rate": 1e-3, "save_steps": 3,
-        "logging_steps": 1, "sampling": {"max_tokens": 20},
+        "logging_steps": 1, "sampling": {"max_tokens": 20}, "eval_steps": 5,
+        "eval": {"data": {"data": "d", "limit": 2}, "sampling": {"max_tokens": 8}},
         "loss": [{"plugin": "grpo", "config": {"beta": 0.04}}]})",
     {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json",
      "s/samples.jsonl"}};
@@ -158,6 +161,9 @@ TEST_P(KillTest, AtEveryFaultPoint) {
       "stage.finished"};
   if (std::string(GetParam().name) == "grpo") points.push_back("rollouts.written");
   if (std::string(GetParam().name) == "cached") points.push_back("teacher.shard");
+  if (std::string(GetParam().stage).find("eval_steps") != std::string::npos) {
+    points.push_back("eval.done");
+  }
   int kills = 0;
   for (const std::string& point : points) {
     const std::string run = "at_" + point;
@@ -175,7 +181,7 @@ TEST_P(KillTest, AtEveryFaultPoint) {
     fs::remove_all(folder_ + "/" + run);
   }
   // A run cut short leaves metrics beyond its checkpoint: the next one cuts them, and may die then.
-  ASSERT_EQ(Run("cut", "metrics.line:8", microseconds::max()), 128 + SIGKILL);
+  ASSERT_EQ(Run("cut", "metrics.line:9", microseconds::max()), 128 + SIGKILL);
   EXPECT_EQ(Run("cut", "metrics.cut", microseconds::max()), 128 + SIGKILL);
   ASSERT_EQ(Run("cut", "", microseconds::max()), 0);
   ExpectSame("cut", "a kill while cutting metrics");

@@ -1,7 +1,7 @@
 // Reads a validated pipeline tree into a PipelineConfig: what types and ranges can't say
 // (references, keys that exclude each other) is checked here. Methods stand by what they read:
-// config.cc the file's own parts, read_parts.cc what several stages share, read_training.cc and
-// read_stages.cc one stage each. SPDX-License-Identifier: Apache-2.0
+// config.cc the file's own parts, read_parts.cc what several stages share, read_training.cc,
+// read_evaluation.cc and read_stages.cc one stage each. SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -60,6 +60,10 @@ class ConfigBuilder {
   void ReadFilter(const Node& node, const std::string& path, StageConfig* stage);
   void ReadEval(const Node& node, const std::string& path, StageConfig* stage);
   EvalTask ReadTask(const Node& node, const std::string& path, StageConfig* stage);
+  EvalTask ReadAnswers(const Node& node, const std::string& path, StageConfig* stage);
+  void ReadEvaluation(const Node& node, const std::string& path, TrainingConfig* t,
+                      StageConfig* stage);
+  void CheckEvaluation(const Node& node, const std::string& path, const EvaluationConfig& e);
   void CheckTrainedStorage(const Node& node, const std::string& path, const TrainingConfig& s);
   void CheckContinued(const Node& node, const std::string& path, const TrainingConfig& s);
   void ReadTraining(const Node& node, const std::string& path, TrainingConfig* t,

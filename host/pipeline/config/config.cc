@@ -14,6 +14,7 @@
 #include "host/pipeline/config/read.h"
 #include "host/pipeline/config/references.h"
 #include "host/pipeline/config/schema.h"
+#include "host/pipeline/config/schema_eval.h"
 #include "host/pipeline/config/tree.h"
 #include "host/pipeline/config/validate.h"
 
@@ -216,6 +217,10 @@ std::vector<const std::vector<DataRef>*> StageConfig::DataLists() const {
   std::vector<const std::vector<DataRef>*> lists = {&generate.data, &filter.data, &sft.data,
                                                     &grpo.data};
   for (const EvalTask& task : eval.tasks) lists.push_back(&task.data);
+  if (const TrainingConfig* train = training()) {
+    lists.push_back(&train->evaluation.data);
+    if (train->evaluation.task) lists.push_back(&train->evaluation.task->data);
+  }
   return lists;
 }
 
@@ -245,6 +250,7 @@ Result<PipelineConfig> ParsePipeline(std::string_view text, const std::string& p
   ExpandVariables(root, &context.errors);
   if (!context.errors.empty()) return ErrorList(context.errors);
   FillLoraDefaults(root);
+  FillEvalDefaults(root);
   Validate(root, PipelineSpec(), "", &context);
   if (!context.errors.empty()) return ErrorList(context.errors);
   PipelineConfig config = ConfigBuilder(root, context.file_folder, &context.errors).Build();

@@ -128,6 +128,35 @@ struct ParamGroupOptions {
   std::optional<double> weight_decay = {};
 };
 
+struct MetricSpec {
+  std::string name = {};    // "rewards", "pass@1", "mean_length" or "loglik"
+  std::string column = {};  // of loglik
+};
+
+struct EvalTask {
+  std::string name = {};
+  std::vector<DataRef> data = {};
+  ChainConfig rewards = {};
+  std::vector<MetricSpec> metrics = {};
+  int64_t samples = 1, limit = 0;
+  DecodingOptions decoding = {};
+  ChatOptions chat = {};
+  std::string prefix = {};
+  SamplingOptions sampling = {};
+};
+
+// What is measured between the steps of training, on data that is not trained on.
+struct EvaluationConfig {
+  int64_t steps = 0;                  // between evaluations; 0: at the end alone
+  std::vector<DataRef> data = {};     // for the loss
+  std::optional<EvalTask> task = {};  // answers that rewards measure; without name and metrics
+  bool load_best = false;             // the stage's result is the best checkpoint
+  std::string metric = {};            // by which it is the best: "eval_loss"; "": none is kept
+  bool greater_is_better = false;
+
+  bool empty() const { return data.empty() && !task; }
+};
+
 // What every stage that trains has.
 struct TrainingConfig {
   ModelRef model = {};
@@ -148,6 +177,7 @@ struct TrainingConfig {
   int64_t logging_steps = 10, save_steps = 500, save_total_limit = 2;
   std::string on_nonfinite = "stop";
   int64_t max_skips = 3;
+  EvaluationConfig evaluation = {};
 };
 
 struct SftStage : TrainingConfig {
@@ -198,23 +228,6 @@ struct GrpoStage : TrainingConfig {
   double overlong_penalty = 1.0;
   double gamma = 1, lambda = 0.95;  // of ppo's advantages
   bool whiten_rewards = false;
-};
-
-struct MetricSpec {
-  std::string name = {};    // "rewards", "pass@1", "mean_length" or "loglik"
-  std::string column = {};  // of loglik
-};
-
-struct EvalTask {
-  std::string name = {};
-  std::vector<DataRef> data = {};
-  ChainConfig rewards = {};
-  std::vector<MetricSpec> metrics = {};
-  int64_t samples = 1, limit = 0;
-  DecodingOptions decoding = {};
-  ChatOptions chat = {};
-  std::string prefix = {};
-  SamplingOptions sampling = {};
 };
 
 struct EvalStage {

@@ -108,6 +108,7 @@ void ConfigBuilder::ReadTraining(const Node& node, const std::string& path, Trai
   t->logging_steps = IntAt(node, "logging_steps");
   t->save_steps = IntAt(node, "save_steps");
   t->save_total_limit = IntAt(node, "save_total_limit");
+  ReadEvaluation(node, path, t, stage);
 }
 
 // How many steps, and how long each is.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "host/pipeline/config/lora.h"
+#include "host/pipeline/config/schema_eval.h"
 #include "host/pipeline/config/schema_grpo.h"
 #include "host/pipeline/config/schema_parts.h"
 
@@ -145,7 +146,7 @@ std::vector<KeySpec> TeacherKeys() {
 }
 
 ObjectSpec JoinKeys(const char* title, std::initializer_list<std::vector<KeySpec>> parts) {
-  ObjectSpec spec = {.title = title, .reserved = {"preset", "eval_steps", "rejected", "students"}};
+  ObjectSpec spec = {.title = title, .reserved = {"preset", "rejected", "students"}};
   for (const std::vector<KeySpec>& keys : parts) {
     spec.keys.insert(spec.keys.end(), keys.begin(), keys.end());
   }
@@ -153,9 +154,12 @@ ObjectSpec JoinKeys(const char* title, std::initializer_list<std::vector<KeySpec
 }
 
 const ObjectSpec& Sft() {
-  static const ObjectSpec spec = JoinKeys(
-      "an sft stage",
-      {StartKeys(), ExampleKeys("[\"sft\"]"), OptimizerKeys(), TrainingKeys(), KeepingKeys()});
+  static const ObjectSpec spec = JoinKeys("an sft stage", {StartKeys(),
+                                                           ExampleKeys("[\"sft\"]"),
+                                                           OptimizerKeys(),
+                                                           TrainingKeys(),
+                                                           KeepingKeys(),
+                                                           {EvalKey()}});
   return spec;
 }
 
@@ -164,78 +168,13 @@ const ObjectSpec& Sft() {
 const ObjectSpec& Distill() {
   static const ObjectSpec spec = JoinKeys(
       "a distill stage",
-      {StartKeys(), TeacherKeys(),
+      {StartKeys(),
+       TeacherKeys(),
        ExampleKeys("[{\"plugin\":\"kd\",\"weight\":0.7},{\"plugin\":\"sft\",\"weight\":0.3}]"),
-       OptimizerKeys(), TrainingKeys(), KeepingKeys()});
-  return spec;
-}
-
-const ObjectSpec& Metric() {
-  static const ObjectSpec spec = {
-      .title = "a metric",
-      .keys = {{.name = "name",
-                .kind = kString,
-                .fallback = "\"\"",
-                .summary = "rewards (mean of each), pass@1 or mean_length",
-                .choices = "|rewards|pass@1|mean_length"},
-               {.name = "loglik",
-                .kind = kString,
-                .fallback = "\"\"",
-                .summary = "log-likelihood per token of this column, given the prompt"}},
-      .shorthand = "name"};
-  return spec;
-}
-
-const ObjectSpec& Task() {
-  static const ObjectSpec spec = {
-      .title = "a task",
-      .keys = {{.name = "name",
-                .kind = kString,
-                .fallback = "\"\"",
-                .summary = "in tables; empty: its data's"},
-               DataKey(),
-               LimitKey(),
-               {.name = "rewards",
-                .kind = kList,
-                .fallback = "[]",
-                .summary = "that measure",
-                .item = kObject,
-                .object = &RewardEntrySpec()},
-               {.name = "metrics",
-                .kind = kList,
-                .fallback = "[\"rewards\",\"mean_length\"]",
-                .summary = "what is reported",
-                .item = kObject,
-                .object = &Metric()},
-               {.name = "samples",
-                .kind = kInt,
-                .fallback = "1",
-                .summary = "completions of each prompt",
-                .min = 1,
-                .max = 100000},
-               ChatKey(),
-               PrefixKey("forced start of each completion; counts as completion"),
-               SamplingKey("{\"temperature\":0}"),
-               BatchSlots(),
-               KvDtypeKey(),
-               KvMemoryKey(),
-               PrefillChunkKey()}};
-  return spec;
-}
-
-const ObjectSpec& Eval() {
-  static const ObjectSpec spec = {
-      .title = "an eval stage",
-      .keys = {
-          NameKey(),
-          KindKey(),
-          {.name = "models", .kind = kList, .summary = "names, paths or @stage", .required = true},
-          {.name = "tasks",
-           .kind = kList,
-           .summary = "what each model does",
-           .required = true,
-           .item = kObject,
-           .object = &Task()}}};
+       OptimizerKeys(),
+       TrainingKeys(),
+       KeepingKeys(),
+       {EvalKey()}});
   return spec;
 }
 
@@ -247,7 +186,7 @@ const ObjectSpec& Stage() {
                                                {"sft", &Sft()},
                                                {"distill", &Distill()},
                                                {"grpo", &GrpoSpec()},
-                                               {"eval", &Eval()}},
+                                               {"eval", &EvalSpec()}},
                                   .reserved_variants = {"reward_model", "export", "repeat"}};
   return spec;
 }
@@ -446,6 +385,11 @@ const char* OurNameOf(std::string_view foreign) {
       {"teacher_model_name_or_path", "teacher"},
       {"teacher_model", "teacher"},
       {"lmbda", "on_policy"},
+      {"eval_dataset", "eval_data"},
+      {"eval_strategy", "eval_steps"},
+      {"evaluation_strategy", "eval_steps"},
+      {"do_eval", "eval_data"},
+      {"per_device_eval_batch_size", "micro_batch_tokens"},
   });
   for (const auto& [theirs, ours] : kNames) {
     if (theirs == foreign) return ours;

@@ -2,6 +2,7 @@
 #include "host/pipeline/config/schema_grpo.h"
 
 #include "host/pipeline/config/lora.h"
+#include "host/pipeline/config/schema_eval.h"
 #include "host/pipeline/config/schema_parts.h"
 
 namespace retort::host {
@@ -143,7 +144,7 @@ const ObjectSpec& GrpoSpec() {
                               .summary = "added up by weight; by default the algorithm's",
                               .item = kObject,
                               .object = &LossEntrySpec()}},
-                    .reserved = {"preset", "eval_steps", "gate", "cold_start", "max_skips"}};
+                    .reserved = {"preset", "gate", "cold_start", "max_skips"}};
     for (const auto& keys :
          {RolloutKeys(), RewardKeys(), OptimizerKeys(), TrainingKeys(), KeepingKeys()}) {
       for (KeySpec key : keys) {
@@ -156,6 +157,7 @@ const ObjectSpec& GrpoSpec() {
         s.keys.push_back(key);
       }
     }
+    s.keys.push_back(EvalKey());
     return s;
   }();
   return spec;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/pipeline/config/schema_parts.h"
 
+#include "host/pipeline/config/schema_eval.h"
+
 namespace retort::host {
 
 using enum KeyKind;
@@ -477,32 +479,35 @@ std::vector<KeySpec> TrainingKeys() {
 }
 
 std::vector<KeySpec> KeepingKeys() {
-  return {{.name = "on_nonfinite",
-           .kind = kString,
-           .fallback = "\"stop\"",
-           .summary = "a loss or gradient that is no number: fail, leave the step out, or go back "
-                      "to the last checkpoint and leave the batch out",
-           .choices = "stop|skip|rollback"},
-          {.name = "max_skips",
-           .kind = kInt,
-           .fallback = "3",
-           .summary = "steps in a row that on_nonfinite may leave out",
-           .min = 0},
-          {.name = "logging_steps",
-           .kind = kInt,
-           .fallback = "10",
-           .summary = "steps between lines of metrics.jsonl",
-           .min = 1},
-          {.name = "save_steps",
-           .kind = kInt,
-           .fallback = "500",
-           .summary = "steps between checkpoints; 0: the last one alone",
-           .min = 0},
-          {.name = "save_total_limit",
-           .kind = kInt,
-           .fallback = "2",
-           .summary = "checkpoints kept; 0: all",
-           .min = 0}};
+  std::vector<KeySpec> keys = {
+      {.name = "on_nonfinite",
+       .kind = kString,
+       .fallback = "\"stop\"",
+       .summary = "a loss or gradient that is no number: fail, leave the step out, or go back "
+                  "to the last checkpoint and leave the batch out",
+       .choices = "stop|skip|rollback"},
+      {.name = "max_skips",
+       .kind = kInt,
+       .fallback = "3",
+       .summary = "steps in a row that on_nonfinite may leave out",
+       .min = 0},
+      {.name = "logging_steps",
+       .kind = kInt,
+       .fallback = "10",
+       .summary = "steps between lines of metrics.jsonl",
+       .min = 1},
+      {.name = "save_steps",
+       .kind = kInt,
+       .fallback = "500",
+       .summary = "steps between checkpoints; 0: the last one alone",
+       .min = 0},
+      {.name = "save_total_limit",
+       .kind = kInt,
+       .fallback = "2",
+       .summary = "checkpoints kept, the last and the best in any case; 0: all",
+       .min = 0}};
+  for (const KeySpec& key : EvaluationKeys()) keys.push_back(key);
+  return keys;
 }
 
 }  // namespace retort::host

@@ -29,6 +29,6 @@ KeySpec PrefillChunkKey();
 
 std::vector<KeySpec> OptimizerKeys();  // what is trained, at which rates
 std::vector<KeySpec> TrainingKeys();   // schedule, sizes of a step
-std::vector<KeySpec> KeepingKeys();    // what is logged and saved, and when it ends
+std::vector<KeySpec> KeepingKeys();    // what is logged, saved and evaluated
 
 }  // namespace retort::host

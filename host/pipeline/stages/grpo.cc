@@ -16,6 +16,7 @@
 #include "host/pipeline/plan_memory.h"
 #include "host/pipeline/stage.h"
 #include "host/pipeline/stage_data.h"
+#include "host/pipeline/stages/evaluation.h"
 #include "host/pipeline/stages/policy_batches.h"
 #include "host/pipeline/stages/policy_log.h"
 #include "host/pipeline/stages/policy_reference.h"
@@ -31,11 +32,13 @@ struct Progress {
   int64_t position = 0;        // prompts used up
   int64_t tokens = 0;          // through the model
   int64_t samples_offset = 0;  // bytes of samples.jsonl
+  int64_t evaluated = 0;       // step of the last evaluation
 
   std::string ToJson() const {
     json::Writer writer;
     writer.BeginObject().Field("step", step).Field("position", position).Field("tokens", tokens);
-    return writer.Field("samples_offset", samples_offset).EndObject().Take();
+    writer.Field("samples_offset", samples_offset).Field("evaluated", evaluated);
+    return writer.EndObject().Take();
   }
   static Result<Progress> FromJson(const std::string& text) {
     RETORT_ASSIGN_OR_RETURN(const json::Document document, json::Document::Parse(text, "progress"));
@@ -45,18 +48,20 @@ struct Progress {
     RETORT_ASSIGN_OR_RETURN(progress.position, root["position"].AsInt());
     RETORT_ASSIGN_OR_RETURN(progress.tokens, root["tokens"].AsInt());
     RETORT_ASSIGN_OR_RETURN(progress.samples_offset, root["samples_offset"].AsInt());
+    progress.evaluated = root["evaluated"].IntOr(0);
     return progress;
   }
 };
 
 class PolicyLoop {
  public:
-  PolicyLoop(StageRun& run, StageTrainer& trainer, RolloutMaker& rollouts,
+  PolicyLoop(StageRun& run, StageTrainer& trainer, RolloutMaker& rollouts, Evaluation& evaluation,
              std::optional<PolicyReference> reference, int64_t total_steps, Progress progress)
       : run_(run),
         config_(run.stage->grpo),
         trainer_(trainer),
         rollouts_(rollouts),
+        evaluation_(evaluation),
         reference_(std::move(reference)),
         total_steps_(total_steps),
         progress_(progress) {}
@@ -66,26 +71,41 @@ class PolicyLoop {
         io::JsonlAppender samples,
         io::JsonlAppender::Open(run_.folder->fs(), io::Join(run_.dir, "samples.jsonl"),
                                 {.resume_offset = progress_.samples_offset}));
-    int64_t saved = progress_.step;
-    while (progress_.step < total_steps_) {
-      const int64_t before = progress_.step;
-      const Status done = run_.cancelled() ? run_.CancelledStatus() : Round(&samples);
+    saved_step_ = progress_.step;
+    while (progress_.step < total_steps_ || EvaluationIsDue()) {
+      const bool evaluates = EvaluationIsDue();
+      const Status done = run_.cancelled() ? run_.CancelledStatus()
+                          : evaluates      ? Evaluate()
+                                           : Round(&samples);
       if (done.code() == Code::kCancelled) {
-        if (progress_.step != saved) RETORT_RETURN_IF_ERROR(Save(&samples, false).status());
+        if (progress_.step != saved_step_) RETORT_RETURN_IF_ERROR(Save(&samples, false).status());
         return run_.CancelledStatus();
       }
       RETORT_RETURN_IF_ERROR(done);
-      const int64_t every = config_.save_steps;
-      const bool due = every > 0 && progress_.step / every != before / every;
-      if (!due || progress_.step >= total_steps_) continue;
-      RETORT_RETURN_IF_ERROR(Save(&samples, false).status());
-      saved = progress_.step;
+      if (SaveIsDue()) RETORT_RETURN_IF_ERROR(Save(&samples, false).status());
     }
     RETORT_RETURN_IF_ERROR(rollouts_.Finish());
     return Save(&samples, true);
   }
 
  private:
+  bool EvaluationIsDue() const {
+    return evaluation_.IsDue(progress_.step, progress_.evaluated, total_steps_);
+  }
+
+  // A checkpoint has the evaluation of its step.
+  bool SaveIsDue() const {
+    if (EvaluationIsDue() || progress_.step >= total_steps_) return false;
+    const int64_t every = config_.save_steps;
+    return is_best_ || (every > 0 && progress_.step / every != saved_step_ / every);
+  }
+
+  Status Evaluate() {
+    RETORT_ASSIGN_OR_RETURN(is_best_, evaluation_.Run(trainer_, progress_.step, Epoch()));
+    progress_.evaluated = progress_.step;
+    return OkStatus();
+  }
+
   // Rollouts and the steps on them. Once they are drawn a stop waits for the steps, which are
   // short beside them.
   Status Round(io::JsonlAppender* samples) {
@@ -278,6 +298,8 @@ class PolicyLoop {
   Result<checkpoint::Found> Save(io::JsonlAppender* samples, bool final_one) {
     RETORT_RETURN_IF_ERROR(samples->Sync());
     progress_.samples_offset = static_cast<int64_t>(samples->offset());
+    saved_step_ = progress_.step;
+    is_best_ = false;
     return trainer_.Save(run_,
                          {.step = progress_.step,
                           .tokens = progress_.tokens,
@@ -290,9 +312,12 @@ class PolicyLoop {
   const GrpoStage& config_;
   StageTrainer& trainer_;
   RolloutMaker& rollouts_;
+  Evaluation& evaluation_;
   std::optional<PolicyReference> reference_;
   const int64_t total_steps_;
   Progress progress_;
+  int64_t saved_step_ = 0;  // of the last checkpoint
+  bool is_best_ = false;    // what is to be saved is the best so far
 };
 
 int64_t TotalSteps(const GrpoStage& config, int64_t n_prompts) {
@@ -312,6 +337,14 @@ Result<std::vector<data::Record>> LoadPrompts(StageRun& run) {
   return records;
 }
 
+Result<StageOutput> OutputWithSamples(StageRun& run, const checkpoint::Found& last) {
+  RETORT_ASSIGN_OR_RETURN(StageOutput output, ResultOf(run, last));
+  RETORT_ASSIGN_OR_RETURN(io::FileDigest digest, io::HashFile(io::Join(run.dir, "samples.jsonl")));
+  digest.name = "samples.jsonl";
+  output.files.push_back(std::move(digest));
+  return output;
+}
+
 }  // namespace
 
 Result<StageOutput> RunGrpo(StageRun& run) {
@@ -329,7 +362,7 @@ Result<StageOutput> RunGrpo(StageRun& run) {
   RETORT_RETURN_IF_ERROR(run.folder->CutMetrics(run.stage->name, progress.step));
   run.numbers.Set("steps", static_cast<double>(total_steps));
   run.numbers.Set("prompts", static_cast<double>(records.size()));
-  if (from && IsLast(*from, total_steps)) return OutputOf(*from);
+  if (from && IsLast(*from, total_steps)) return OutputWithSamples(run, *from);
   engine::TrainerOptions options;
   options.temperature = config.sampling.temperature;
   options.max_completion_length = static_cast<double>(config.sampling.max_tokens);
@@ -341,16 +374,13 @@ Result<StageOutput> RunGrpo(StageRun& run) {
   if ((trainer->sequence_needs() & RETORT_SEQUENCE_REF_LOGP) != 0 || config.kl_coef > 0) {
     RETORT_ASSIGN_OR_RETURN(reference, PolicyReference::Open(run, base, *trainer));
   }
+  Evaluation evaluation(run, base);
+  RETORT_RETURN_IF_ERROR(evaluation.Init());
   RolloutMaker rollouts(run, base, *trainer, std::move(records));
   RETORT_RETURN_IF_ERROR(rollouts.Init());
-  RETORT_ASSIGN_OR_RETURN(
-      const checkpoint::Found last,
-      PolicyLoop(run, *trainer, rollouts, std::move(reference), total_steps, progress).Run());
-  StageOutput output = OutputOf(last);
-  RETORT_ASSIGN_OR_RETURN(io::FileDigest digest, io::HashFile(io::Join(run.dir, "samples.jsonl")));
-  digest.name = "samples.jsonl";
-  output.files.push_back(std::move(digest));
-  return output;
+  PolicyLoop loop(run, *trainer, rollouts, evaluation, std::move(reference), total_steps, progress);
+  RETORT_ASSIGN_OR_RETURN(const checkpoint::Found last, loop.Run());
+  return OutputWithSamples(run, last);
 }
 
 }  // namespace retort::host

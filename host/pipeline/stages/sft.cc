@@ -14,10 +14,13 @@ Result<StageOutput> RunSft(StageRun& run) {
   RETORT_ASSIGN_OR_RETURN(const StageModel base, OpenStageModel(*run.session, *run.pipeline,
                                                                 config.model, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<SftData> data, LoadSftData(run, config, base));
-  return TrainOn(run, base, *data, {},
-                 [](std::vector<data::PackedBatch> batches, int64_t, StageTrainer&) {
-                   return Result(ToMicroBatches(std::move(batches)));
-                 });
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<SftEvalData> held_back,
+                          LoadSftEvalData(run, config, base));
+  const WindowMaker as_they_are = [](std::vector<data::PackedBatch> batches, int64_t,
+                                     StageTrainer&) {
+    return Result(ToMicroBatches(std::move(batches)));
+  };
+  return TrainOn(run, base, *data, {}, as_they_are, {held_back->batches, as_they_are});
 }
 
 }  // namespace retort::host

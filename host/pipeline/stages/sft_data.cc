@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/pipeline/stages/sft_data.h"
 
+#include <iterator>
 #include <utility>
 
 #include "core/data/packing.h"
@@ -83,6 +84,49 @@ Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const SftStage& conf
   data->total_steps =
       config.max_steps > 0 ? config.max_steps : data->loader->StepsOf(config.epochs);
   return data;
+}
+
+Result<std::vector<data::PackedBatch>> PackOnce(std::span<const data::SftExample> examples,
+                                                data::LoaderOptions options) {
+  options.shuffle = false;
+  options.source_ends.clear();
+  options.source_weights.clear();
+  RETORT_ASSIGN_OR_RETURN(data::Loader loader, data::Loader::Create(examples, options));
+  std::vector<data::PackedBatch> all;
+  for (int64_t left = loader.StepsOf(int64_t{0}); left > 0; --left) {
+    std::vector<data::PackedBatch> window = loader.Next();
+    std::move(window.begin(), window.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+Result<std::unique_ptr<SftEvalData>> LoadSftEvalData(StageRun& run, const SftStage& config,
+                                                     const StageModel& model) {
+  auto held_back = std::make_unique<SftEvalData>();
+  if (config.evaluation.data.empty()) return held_back;
+  RETORT_ASSIGN_OR_RETURN(
+      const std::vector<StageData> entries,
+      LoadData(*run.session, *run.pipeline, config.evaluation.data, 0, run.folder->path()));
+  RETORT_ASSIGN_OR_RETURN(const data::SftOptions options, OptionsFor(config, model));
+  for (const StageData& entry : entries) {
+    const Status added = AddEntry(entry, options, &held_back->build);
+    RETORT_RETURN_IF_ERROR(added.WithContext("eval_data '" + entry.name + "'"));
+  }
+  const data::SftBuild& build = held_back->build;
+  if (build.too_long + build.no_trained_token > 0) {
+    run.Warn(std::to_string(build.too_long + build.no_trained_token) +
+             " examples of eval_data are longer than max_length or have no token with a label, "
+             "and were dropped");
+  }
+  if (build.examples.empty()) {
+    return FailedPrecondition(
+        "no example of eval_data is left (it is empty, or all of it is longer than max_length or "
+        "without a token with a label)");
+  }
+  run.numbers.Set("eval_examples", static_cast<double>(build.examples.size()));
+  RETORT_ASSIGN_OR_RETURN(const data::LoaderOptions loader, LoaderOptionsFor(run, config));
+  RETORT_ASSIGN_OR_RETURN(held_back->batches, PackOnce(build.examples, loader));
+  return held_back;
 }
 
 std::vector<engine::MicroBatch> ToMicroBatches(std::vector<data::PackedBatch> batches) {

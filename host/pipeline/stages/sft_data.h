@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/base/status.h"
@@ -23,6 +24,18 @@ struct SftData {
 
 Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const SftStage& config,
                                              const StageModel& model);
+
+// The examples of eval_data, each once, and how the loader packs them; no batches without the key.
+struct SftEvalData {
+  data::SftBuild build;
+  std::vector<data::PackedBatch> batches;
+};
+Result<std::unique_ptr<SftEvalData>> LoadSftEvalData(StageRun& run, const SftStage& config,
+                                                     const StageModel& model);
+
+// All examples once, in order, packed as the options say.
+Result<std::vector<data::PackedBatch>> PackOnce(std::span<const data::SftExample> examples,
+                                                data::LoaderOptions options);
 
 // The loader's batches in the engine's form.
 std::vector<engine::MicroBatch> ToMicroBatches(std::vector<data::PackedBatch> batches);

@@ -127,8 +127,8 @@ Status StageTrainer::Restore(const checkpoint::Found& from) {
   RETORT_ASSIGN_OR_RETURN(const std::string scalars, checkpoint::LoadState(from.folder, state));
   RETORT_RETURN_IF_ERROR(trainer_->LoadScalars(scalars));
   const std::string path = io::Join(from.folder, checkpoint::kTrainerStateName);
-  constexpr uint64_t kMaxBytes = uint64_t{256} << 20;
-  RETORT_ASSIGN_OR_RETURN(const std::string text, io::RealFileSystem().Read(path, kMaxBytes));
+  RETORT_ASSIGN_OR_RETURN(const std::string text,
+                          io::RealFileSystem().Read(path, kMaxTrainerState));
   const int64_t max_steps = state_.max_steps;
   RETORT_ASSIGN_OR_RETURN(state_, checkpoint::ReadTrainerState(text, path));
   state_.max_steps = max_steps;
@@ -241,14 +241,15 @@ Result<checkpoint::Found> StageTrainer::Save(StageRun& run, const TrainingPoint&
   RETORT_ASSIGN_OR_RETURN(checkpoint::Found saved,
                           checkpoint::Save(fs, run.dir, run.folder->Trash(), request));
   RETORT_RETURN_IF_ERROR(checkpoint::Retain(fs, run.dir, run.folder->Trash(),
-                                            run.stage->training()->save_total_limit));
+                                            run.stage->training()->save_total_limit,
+                                            state_.best_model_checkpoint));
   return saved;
 }
 
-StageOutput OutputOf(const checkpoint::Found& last) {
+StageOutput OutputOf(const checkpoint::Found& found) {
   StageOutput output;
-  const std::string name = io::BaseName(last.folder);
-  for (io::FileDigest file : last.manifest.files) {
+  const std::string name = io::BaseName(found.folder);
+  for (io::FileDigest file : found.manifest.files) {
     file.name = io::Join(name, file.name);
     output.files.push_back(std::move(file));
   }

@@ -38,6 +38,8 @@ struct StepLine {
   const engine::StepResult& result;               // of the step; its metrics
 };
 
+inline constexpr uint64_t kMaxTrainerState = uint64_t{256} << 20;  // bytes of trainer_state.json
+
 class StageTrainer {
  public:
   // Opens the model anew, or the checkpoint and its state. `extra` comes to what the config says:
@@ -53,6 +55,8 @@ class StageTrainer {
   int32_t adapter() const { return lora_ ? 0 : -1; }
   // What the sequence losses need: RETORT_SEQUENCE_* bits.
   uint64_t sequence_needs() const { return sequence_needs_; }
+  // Of the checkpoints to come: its log, and the best of its evaluations.
+  checkpoint::TrainerState& state() { return state_; }
   double LearningRate(int64_t done) const { return base_rate_ * schedule_.Factor(done); }
   // Into metrics.jsonl and the checkpoint's log; `more` writes what the stage has to add.
   Status Log(StageRun& run, const StepLine& line, const std::function<void(json::Writer&)>& more);
@@ -91,7 +95,7 @@ Result<std::optional<checkpoint::Found>> FindStart(StageRun& run, int64_t total_
 bool IsLast(const checkpoint::Found& from, int64_t total_steps);
 void NoteResumed(StageRun& run, const checkpoint::Found& from, int64_t total_steps);
 
-// The files of the last checkpoint as what the stage wrote.
-StageOutput OutputOf(const checkpoint::Found& last);
+// The files of a checkpoint as what the stage wrote.
+StageOutput OutputOf(const checkpoint::Found& found);
 
 }  // namespace retort::host

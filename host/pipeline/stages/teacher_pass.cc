@@ -119,7 +119,8 @@ class TeacherPass {
 }  // namespace
 
 Result<TeacherCache> FillTeacherCache(StageRun& run, const StageModel& teacher,
-                                      std::span<const data::SftExample> examples) {
+                                      std::span<const data::SftExample> examples,
+                                      const std::string& part) {
   const DistillOptions& config = run.stage->distill;
   RETORT_ASSIGN_OR_RETURN(const TeacherWants wants, WantsOfTeacher(*run.session, *run.stage));
   TeacherCacheIdentity identity = {.tokenizer = teacher.opened->tokenizer->hash(),
@@ -130,7 +131,7 @@ Result<TeacherCache> FillTeacherCache(StageRun& run, const StageModel& teacher,
   const std::string folder =
       config.teacher_cache.empty()
           ? io::Join(io::Join(run.folder->path(), "teacher_cache"), identity.Hash().substr(0, 16))
-          : config.teacher_cache;
+          : (part.empty() ? config.teacher_cache : io::Join(config.teacher_cache, part));
   RETORT_ASSIGN_OR_RETURN(TeacherCache cache,
                           TeacherCache::Open(run.folder->fs(), folder, identity, examples));
   RETORT_RETURN_IF_ERROR(TeacherPass(run, teacher, identity, cache).Run());

@@ -9,6 +9,7 @@
 
 #include "core/json/json.h"
 #include "host/pipeline/plan_memory.h"
+#include "host/pipeline/stages/evaluation.h"
 
 namespace retort::host {
 namespace {
@@ -22,13 +23,15 @@ struct TrainingProgress {
   int64_t window_steps = 0;
   int64_t skipped = 0, skips_in_row = 0;         // steps without an update: on_nonfinite skip
   std::vector<data::LoaderState> left_out = {};  // where windows begin that rollbacks leave out
+  int64_t evaluated = 0;                         // step of the last evaluation
 
   std::string ToJson() const {
     json::Writer writer;
     writer.BeginObject().Field("step", step).Field("epoch", loader.epoch).Field("row", loader.row);
     writer.Field("tokens", tokens).Field("window_loss", window_loss);
     writer.Field("window_steps", window_steps).Field("skipped", skipped);
-    writer.Field("skips_in_row", skips_in_row).Key("left_out").BeginArray();
+    writer.Field("skips_in_row", skips_in_row).Field("evaluated", evaluated);
+    writer.Key("left_out").BeginArray();
     for (const data::LoaderState& window : left_out) writer.Int(window.epoch).Int(window.row);
     writer.EndArray().EndObject();
     return writer.Take();
@@ -46,6 +49,7 @@ struct TrainingProgress {
     RETORT_ASSIGN_OR_RETURN(progress.window_steps, root["window_steps"].AsInt());
     progress.skipped = root["skipped"].IntOr(0);
     progress.skips_in_row = root["skips_in_row"].IntOr(0);
+    progress.evaluated = root["evaluated"].IntOr(0);
     const json::Value windows = root["left_out"];  // epoch, row, epoch, row ...
     for (size_t i = 0; i + 1 < windows.size(); i += 2) {
       progress.left_out.push_back({.epoch = windows[i].IntOr(0), .row = windows[i + 1].IntOr(0)});
@@ -64,34 +68,53 @@ struct Rollback {
 class TrainingLoop {
  public:
   TrainingLoop(StageRun& run, SftData& data, StageTrainer& trainer, const WindowMaker& make_window,
-               TrainingProgress progress, Rollback& rollback)
+               Evaluation& evaluation, TrainingProgress progress, Rollback& rollback)
       : run_(run),
         data_(data),
         trainer_(trainer),
         make_window_(make_window),
+        evaluation_(evaluation),
         progress_(std::move(progress)),
         rollback_(rollback) {}
 
-  // Until the last step. CANCELLED: saved before the step that was given up. A failure with
-  // rollback.wanted: go back to the last checkpoint.
+  // Until the last step and its evaluation. CANCELLED: saved before what was given up. A failure
+  // with rollback.wanted: go back to the last checkpoint.
   Result<checkpoint::Found> Run() {
-    const SftStage& config = run_.stage->sft;
-    while (progress_.step < data_.total_steps) {
+    while (progress_.step < data_.total_steps || EvaluationIsDue()) {
       const TrainingProgress before = progress_;
-      const Status stepped = run_.cancelled() ? run_.CancelledStatus() : Step();
-      if (stepped.code() == Code::kCancelled) {
+      const bool evaluates = EvaluationIsDue();
+      const Status done = run_.cancelled() ? run_.CancelledStatus()
+                          : evaluates      ? Evaluate()
+                                           : Step();
+      if (done.code() == Code::kCancelled) {
         progress_ = before;
         return StopCleanly();
       }
-      RETORT_RETURN_IF_ERROR(stepped);
-      const bool last = progress_.step == data_.total_steps;
-      const bool save = config.save_steps > 0 && progress_.step % config.save_steps == 0;
-      if (save && !last) RETORT_RETURN_IF_ERROR(Save(false).status());
+      RETORT_RETURN_IF_ERROR(done);
+      if (SaveIsDue()) RETORT_RETURN_IF_ERROR(Save(false).status());
     }
     return Save(true);
   }
 
  private:
+  bool EvaluationIsDue() const {
+    return evaluation_.IsDue(progress_.step, progress_.evaluated, data_.total_steps);
+  }
+
+  // A checkpoint has the evaluation of its step.
+  bool SaveIsDue() const {
+    if (EvaluationIsDue() || progress_.step >= data_.total_steps) return false;
+    const int64_t every = run_.stage->sft.save_steps;
+    return is_best_ || (every > 0 && progress_.step % every == 0 && progress_.step != saved_step_);
+  }
+
+  Status Evaluate() {
+    RETORT_ASSIGN_OR_RETURN(
+        is_best_, evaluation_.Run(trainer_, progress_.step, data_.loader->epoch_progress()));
+    progress_.evaluated = progress_.step;
+    return OkStatus();
+  }
+
   Status Step() {
     const auto is_left_out = [&] {
       const auto& all = progress_.left_out;
@@ -192,6 +215,7 @@ class TrainingLoop {
 
   Result<checkpoint::Found> Save(bool final_one) {
     saved_step_ = progress_.step;
+    is_best_ = false;
     return trainer_.Save(run_,
                          {.step = progress_.step,
                           .tokens = progress_.tokens,
@@ -213,9 +237,11 @@ class TrainingLoop {
   SftData& data_;
   StageTrainer& trainer_;
   const WindowMaker& make_window_;
+  Evaluation& evaluation_;
   TrainingProgress progress_;
   Rollback& rollback_;
   int64_t saved_step_ = 0;  // of the last checkpoint
+  bool is_best_ = false;    // what is to be saved is the best so far
 };
 
 // The checkpoint's progress, with what this process' rollbacks leave out beside it.
@@ -242,7 +268,7 @@ void NoteProgress(StageRun& run, const TrainingProgress& progress, int64_t total
 // From the last checkpoint, or the beginning, to the end.
 Result<StageOutput> Attempt(StageRun& run, const StageModel& base, SftData& data,
                             const engine::TrainerOptions& extra, const WindowMaker& make_window,
-                            Rollback& rollback) {
+                            const HeldBack& held_back, Rollback& rollback) {
   RETORT_ASSIGN_OR_RETURN(const std::optional<checkpoint::Found> from,
                           FindStart(run, data.total_steps));
   RETORT_ASSIGN_OR_RETURN(TrainingProgress progress, ProgressOf(from, rollback));
@@ -251,7 +277,9 @@ Result<StageOutput> Attempt(StageRun& run, const StageModel& base, SftData& data
   rollback.wanted = false;
   RETORT_RETURN_IF_ERROR(run.folder->CutMetrics(run.stage->name, progress.step));
   NoteProgress(run, progress, data.total_steps);
-  if (from && IsLast(*from, data.total_steps)) return OutputOf(*from);
+  if (from && IsLast(*from, data.total_steps)) return ResultOf(run, *from);
+  Evaluation evaluation(run, base);
+  RETORT_RETURN_IF_ERROR(evaluation.Init());
   engine::TrainerOptions options = extra;
   options.micro_batch_tokens = MicroBatchTokens(run.stage->sft);
   options.micro_batches = MicroBatches(run.stage->sft);
@@ -259,18 +287,24 @@ Result<StageOutput> Attempt(StageRun& run, const StageModel& base, SftData& data
   RETORT_ASSIGN_OR_RETURN(
       const std::unique_ptr<StageTrainer> trainer,
       StageTrainer::Create(run, base, data.total_steps, from, std::move(options)));
-  TrainingLoop loop(run, data, *trainer, make_window, std::move(progress), rollback);
+  if (!held_back.batches.empty()) {
+    RETORT_ASSIGN_OR_RETURN(std::vector<engine::MicroBatch> window,
+                            held_back.make_window(held_back.batches, -1, *trainer));
+    evaluation.SetWindow(std::move(window));
+  }
+  TrainingLoop loop(run, data, *trainer, make_window, evaluation, std::move(progress), rollback);
   RETORT_ASSIGN_OR_RETURN(const checkpoint::Found last, loop.Run());
-  return OutputOf(last);
+  return ResultOf(run, last);
 }
 
 }  // namespace
 
 Result<StageOutput> TrainOn(StageRun& run, const StageModel& base, SftData& data,
-                            const engine::TrainerOptions& extra, const WindowMaker& make_window) {
+                            const engine::TrainerOptions& extra, const WindowMaker& make_window,
+                            const HeldBack& held_back) {
   Rollback rollback;
   for (;;) {
-    Result<StageOutput> output = Attempt(run, base, data, extra, make_window, rollback);
+    Result<StageOutput> output = Attempt(run, base, data, extra, make_window, held_back, rollback);
     if (output.ok() || !rollback.wanted) return output;
   }
 }

@@ -22,9 +22,17 @@ namespace retort::host {
 using WindowMaker = std::function<Result<std::vector<engine::MicroBatch>>(
     std::vector<data::PackedBatch> batches, int64_t step, StageTrainer& trainer)>;
 
-// From the last checkpoint, or the beginning, to the end; the stage's on_nonfinite is followed.
-// `extra`: what the trainer gets beside the config.
+// What the stage's loss is evaluated on: eval_data as the loader packs it, and how it becomes
+// micro-batches (step: -1). Without batches no loss is evaluated.
+struct HeldBack {
+  std::vector<data::PackedBatch> batches = {};
+  WindowMaker make_window = {};
+};
+
+// From the last checkpoint, or the beginning, to the end; the stage's on_nonfinite is followed, and
+// its evaluations are made. `extra`: what the trainer gets beside the config.
 Result<StageOutput> TrainOn(StageRun& run, const StageModel& base, SftData& data,
-                            const engine::TrainerOptions& extra, const WindowMaker& make_window);
+                            const engine::TrainerOptions& extra, const WindowMaker& make_window,
+                            const HeldBack& held_back);
 
 }  // namespace retort::host

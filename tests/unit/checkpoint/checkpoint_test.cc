@@ -136,6 +136,19 @@ TEST_F(CheckpointTest, RetentionKeepsTheNewestByNumber) {
   EXPECT_THAT(Names(), SizeIs(2));
 }
 
+// As transformers' rotate_checkpoints: the newest and the best stay, and count.
+TEST_F(CheckpointTest, RetentionKeepsTheBestToo) {
+  for (const int64_t step : {3, 6, 9, 12}) MustSave(step);
+  ASSERT_TRUE(Retain(fs_, parent_, trash_, 3, "checkpoint-6").ok());
+  EXPECT_THAT(Names(), ElementsAre("checkpoint-12", "checkpoint-6", "checkpoint-9"));
+  ASSERT_TRUE(Retain(fs_, parent_, trash_, 2, "checkpoint-6").ok());
+  EXPECT_THAT(Names(), ElementsAre("checkpoint-12", "checkpoint-6"));
+  ASSERT_TRUE(Retain(fs_, parent_, trash_, 1, "checkpoint-6").ok());
+  EXPECT_THAT(Names(), ElementsAre("checkpoint-12", "checkpoint-6"));
+  ASSERT_TRUE(Retain(fs_, parent_, trash_, 1, "checkpoint-12").ok());
+  EXPECT_THAT(Names(), ElementsAre("checkpoint-12"));
+}
+
 TEST_F(CheckpointTest, SameStepAgainReplacesIt) {
   MustSave(5);
   m_[0] = 7;

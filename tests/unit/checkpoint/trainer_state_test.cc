@@ -49,6 +49,31 @@ TEST(TrainerState, ComesBackBitByBit) {
   EXPECT_EQ(WriteTrainerState(*read), WriteTrainerState(state));
 }
 
+TEST(TrainerState, TellsOfEvaluationsAndTheBest) {
+  TrainerState state;
+  state.log_history.push_back(
+      {.step = 3, .epoch = 0.5, .evaluation = {{"eval_loss", 1.25}, {"eval_kd", 0.5}}});
+  state.best_metric = 1.25;
+  state.best_model_checkpoint = "checkpoint-3";
+  const std::string text = WriteTrainerState(state);
+  EXPECT_NE(text.find(R"({
+  "best_metric": 1.25,
+  "best_model_checkpoint": "checkpoint-3",)"),
+            text.npos);
+  EXPECT_NE(text.find(R"(
+    {
+      "epoch": 0.5,
+      "eval_kd": 0.5,
+      "eval_loss": 1.25,
+      "step": 3
+    }
+)"),
+            text.npos);
+  const auto read = ReadTrainerState(text, "x");
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(WriteTrainerState(*read), text);
+}
+
 TEST(TrainerState, AnotherFileIsRefused) {
   EXPECT_EQ(ReadTrainerState("{}", "x").status().code(), Code::kDataLoss);
   EXPECT_EQ(ReadTrainerState("{", "x").status().code(), Code::kDataLoss);

@@ -165,7 +165,7 @@ TEST_F(TrainerTest, LossIsTheMeanOverTheWindowsLabels) {
   const std::vector<MicroBatch> apart = {Documents({9}, spec_.vocab, 0),
                                          Documents({5}, spec_.vocab, 1),
                                          Documents({12}, spec_.vocab, 2)};
-  const auto a = trainer->Evaluate(packed), b = trainer->Evaluate(apart);
+  const auto a = trainer->Evaluate(packed, nullptr), b = trainer->Evaluate(apart, nullptr);
   ASSERT_TRUE(a.ok() && b.ok());
   EXPECT_NEAR(a->loss, b->loss, 1e-5);
   EXPECT_EQ(a->metrics[0].name, "ce");
