@@ -48,7 +48,7 @@ golden: setup ## remakes fixtures and goldens with transformers (installs it int
 	  $$python tests/peers/make_optimizer_goldens.py && \
 	  $$python tests/peers/make_advantage_goldens.py > tests/golden/advantages.txt && \
 	  $$python tests/peers/make_sampler_goldens.py && $$python tests/peers/make_policy_goldens.py && \
-	  $$python tests/peers/make_kd_goldens.py && $$python tests/peers/make_preference_goldens.py && \
+	  $$python tests/peers/make_kd_goldens.py && $$python tests/peers/make_preference_goldens.py && $$python tests/peers/make_eval_goldens.py && \
 	  $$python tests/peers/make_peft_goldens.py && \
 	  $$python tests/peers/make_custom_op_goldens.py && $$python tests/peers/make_stored_goldens.py && \
 	  $$python tests/peers/make_tokenizer_goldens.py tests/golden/tokenizers && \
