@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/packed_rows.h"
 #include "core/base/status.h"
 #include "core/base/tensor.h"
 #include "core/graph/graph.h"
@@ -140,6 +141,9 @@ inline constexpr uint32_t kTokenLosses = 1, kSequenceLosses = 2, kAllLosses = 3;
 // Packed documents: no padding. All spans have T elements, cu_seqlens S + 1.
 struct MicroBatch {
   std::vector<int32_t> ids, positions, cu_seqlens;
+  // Per sequence, or empty. One that goes on from rows of another begins with the token behind
+  // those, at its position. Only where graph::TextsMayShareRows.
+  std::vector<Prefix> prefixes = {};
   std::vector<int64_t>
       labels;  // of the row that predicts it: labels[t] is the token after t; -100: none
   std::vector<float> weight;  // per label before normalisation; usually 1

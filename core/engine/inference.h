@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 
+#include "core/base/packed_rows.h"
 #include "core/base/plugin_call.h"
 #include "core/base/tensor.h"
 #include "core/graph/graph.h"
@@ -36,6 +37,9 @@ struct RowBatch {
   std::span<const int32_t> ids;         // [T]
   std::span<const int32_t> positions;   // [T]
   std::span<const int32_t> cu_seqlens;  // [S+1]
+  // [S], or empty: sequences that go on from the rows of another. Not with a store, and only where
+  // graph::TextsMayShareRows.
+  std::span<const Prefix> prefixes = {};
   // [S], or empty: positions of the whole text of each sequence, of which the pass may hold a part
   // (chunked prefill). Some rope scalings go by it. Empty: its last position here + 1.
   std::span<const int32_t> lengths = {};
@@ -44,6 +48,10 @@ struct RowBatch {
   // looks at other rows is left out for the rest.
   int64_t hidden_rows = -1;
 };
+
+inline PackedRows PackedRowsOf(const RowBatch& batch) {
+  return {.cu_seqlens = batch.cu_seqlens, .prefixes = batch.prefixes};
+}
 
 class Inference {
  public:

@@ -7,6 +7,7 @@
 
 #include "core/base/features.h"
 #include "core/base/status.h"
+#include "core/graph/shared_rows.h"
 
 namespace retort::engine {
 namespace {
@@ -92,6 +93,7 @@ Pass::Pass(const graph::Graph& graph, std::span<const TensorView> params, Mode m
       custom_ops_(graph, plan_, params, n_threads),
       moe_tallies_(graph),
       angles_of_(graph.nodes.size(), -1),
+      may_share_rows_(graph::TextsMayShareRows(graph)),
       row_by_row_from_(RowByRowFrom(graph)) {
   for (const graph::MergeGroup& group : plan_.groups) {
     const bool biased = NodeAt(static_cast<size_t>(group.nodes[0])).params[1] >= 0;
@@ -152,6 +154,29 @@ void Pass::CheckBatch(const RowBatch& batch) const {
   }
 }
 
+void Pass::CheckPrefixes(const RowBatch& batch, const AttentionStore* store) const {
+  if (batch.prefixes.empty()) return;
+  const auto bad = [](const std::string& what) { throw Error(InvalidArgument("batch: " + what)); };
+  const PackedRows packed = PackedRowsOf(batch);
+  if (store != nullptr || !may_share_rows_) bad("sequences of this model can't share rows");
+  if (batch.prefixes.size() != packed.n_sequences()) {
+    bad("it has " + std::to_string(packed.n_sequences()) + " sequences, but " +
+        std::to_string(batch.prefixes.size()) + " prefixes");
+  }
+  for (size_t s = 0; s < batch.prefixes.size(); ++s) {
+    const Prefix& prefix = batch.prefixes[s];
+    if (prefix.sequence < 0 && prefix.rows == 0) continue;
+    const auto of = static_cast<size_t>(prefix.sequence);
+    if (prefix.sequence >= 0 && of < s && batch.prefixes[of].sequence < 0 && prefix.rows >= 0 &&
+        prefix.rows <= packed.length(of)) {
+      continue;
+    }
+    bad("sequence " + std::to_string(s) + " goes on from " + std::to_string(prefix.rows) +
+        " rows of sequence " + std::to_string(prefix.sequence) +
+        "; that must be an earlier one with so many rows of its own, and nothing before them");
+  }
+}
+
 void Pass::KeepLastRows() {
   if (batch_.hidden_rows < 0 || mode_ == Mode::kTraining) return;  // backward reads all
   first_row_ = rows_ - batch_.hidden_rows;
@@ -161,6 +186,7 @@ void Pass::KeepLastRows() {
 TensorView Pass::Forward(const RowBatch& batch, AttentionStore* store,
                          const PassMemory::Lent* lent) {
   CheckBatch(batch);
+  CheckPrefixes(batch, store);
   for (ops::RopeAngles& angles : angles_) {
     angles.Cover(batch.positions, batch.cu_seqlens, batch.lengths);
   }
@@ -186,11 +212,11 @@ void Pass::ForwardAttention(const Node& node, const NodePlan& plan, AttentionSto
   const TensorView v = View(plan.in[2].value), out = View(plan.out);
   if (store != nullptr) return store->Attend(node, q, k, v, out);
   if (plan.saved < 0) {
-    return ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, nullptr,
+    return ops::AttentionForward(node.attention, PackedRowsOf(batch_), q, k, v, out, nullptr,
                                  workspace_, n_threads_);
   }
   const TensorView lse = View(plan.saved);
-  ops::AttentionForward(node.attention, batch_.cu_seqlens, q, k, v, out, &lse, workspace_,
+  ops::AttentionForward(node.attention, PackedRowsOf(batch_), q, k, v, out, &lse, workspace_,
                         n_threads_);
 }
 

@@ -87,6 +87,7 @@ class Pass {
   TensorView View(BufferId id) const;
   void KeepLastRows();
   void CheckBatch(const RowBatch& batch) const;
+  void CheckPrefixes(const RowBatch& batch, const AttentionStore* store) const;
 
   void ForwardNode(size_t i, const NodePlan& plan, AttentionStore* store);
   void ForwardLayerNorm(const graph::Node& node, const NodePlan& plan);
@@ -139,6 +140,7 @@ class Pass {
   std::vector<ops::RopeAngles> angles_;  // one per distinct spec
   std::vector<int32_t> angles_of_;       // per node; -1: no rope
   RowBatch batch_;
+  const bool may_share_rows_;
   size_t row_by_row_from_ = 0;  // nodes from here on look at one row at a time
   int64_t first_row_ = 0;       // of those that the nodes at hand work on
   int64_t rows_ = 0;

@@ -129,7 +129,7 @@ void Pass::BackwardWriteOnly(const Node& node, const NodePlan& plan, size_t i) {
                 batch_.positions, dy, dx[0], n_threads_);
       break;
     case Op::kAttention:
-      ops::AttentionBackward(node.attention, batch_.cu_seqlens, dy, x[0], x[1], x[2],
+      ops::AttentionBackward(node.attention, PackedRowsOf(batch_), dy, x[0], x[1], x[2],
                              View(plan.out), View(plan.saved),
                              {.dq = dx[0], .dk = dx[1], .dv = dx[2]}, workspace_, n_threads_);
       break;

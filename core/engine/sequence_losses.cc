@@ -285,10 +285,12 @@ Status SequenceLosses::Run(const Inputs& inputs, const PluginCallSettings& setti
   // A loss of values alone leaves nothing for the LM head.
   if (IsZero(tokens.d_logp) && IsZero(tokens.d_entropy)) return OkStatus();
   RETORT_RETURN_IF_ERROR(graph::CheckHasLmHead(graph_, "a loss of log-probabilities"));
-  for (int64_t begin = 0; begin < n; begin += chunk_rows_) {
+  // From the last one, whose logits are still there.
+  const int64_t last = (n - 1) / chunk_rows_ * chunk_rows_;
+  for (int64_t begin = last; begin >= 0; begin -= chunk_rows_) {
     const std::span<const int32_t> rows = RowsOf(begin);
     const Chunk chunk = LayoutChunk(static_cast<int64_t>(rows.size()));
-    if (chunk_rows_ < n) FillLogits(inputs, rows, chunk);  // else they are still there
+    if (begin != last) FillLogits(inputs, rows, chunk);
     BackwardChunk(inputs, rows, chunk, tokens);
   }
   return OkStatus();

@@ -1,7 +1,7 @@
 // Losses over whole sequences (policy and preference losses): log-probabilities of the labels'
 // tokens chunk by chunk, each loss plugin on all sequences of a micro-batch, then the derivatives
 // back through the head chunk by chunk. Logits of a whole batch never exist; with more than one
-// chunk they are computed again on the way back.
+// chunk those of all but the last are computed again on the way back.
 // Legend: T packed tokens, S sequences, R rows of a chunk, D width, V vocabulary.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

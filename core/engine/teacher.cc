@@ -33,6 +33,7 @@ void Teacher::Forward(const MicroBatch& batch, const PluginCallSettings& call) {
   hidden_TD_ = inference_.Forward({.ids = batch.ids,
                                    .positions = batch.positions,
                                    .cu_seqlens = batch.cu_seqlens,
+                                   .prefixes = batch.prefixes,
                                    .call = call},
                                   nullptr);
 }

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/packed_rows.h"
 #include "core/base/tensor.h"
 #include "core/graph/graph.h"
 #include "core/graph/rope.h"
@@ -110,18 +111,17 @@ void Rope(const graph::Node& node, const RopeAngles& angles, Rotation rotation,
           std::span<const int32_t> positions, const TensorView& x, const TensorView& y,
           int n_threads);
 
-// attention: causal within each sequence of cu_seqlens. lse_TN (log-sum-exp of the scores, for
-// backward) may be NULL. `longest`: rows of the longest sequence.
+// attention: causal within each sequence and what comes before its own rows. lse_TN (log-sum-exp of
+// the scores, for backward) may be NULL. `longest`: rows of the longest sequence.
 int64_t AttentionWorkspaceBytes(const graph::AttentionSpec& spec, DType dtype, int64_t longest,
                                 bool backward, int n_threads);
-void AttentionForward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
-                      const TensorView& q, const TensorView& k, const TensorView& v,
-                      const TensorView& out, const TensorView* lse_TN, Workspace& workspace,
-                      int n_threads);
+void AttentionForward(const graph::AttentionSpec& spec, const PackedRows& rows, const TensorView& q,
+                      const TensorView& k, const TensorView& v, const TensorView& out,
+                      const TensorView* lse_TN, Workspace& workspace, int n_threads);
 struct AttentionGradients {
   TensorView dq, dk, dv;
 };
-void AttentionBackward(const graph::AttentionSpec& spec, std::span<const int32_t> cu_seqlens,
+void AttentionBackward(const graph::AttentionSpec& spec, const PackedRows& rows,
                        const TensorView& d_out, const TensorView& q, const TensorView& k,
                        const TensorView& v, const TensorView& out, const TensorView& lse_TN,
                        const AttentionGradients& grads, Workspace& workspace, int n_threads);

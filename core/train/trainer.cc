@@ -76,8 +76,11 @@ Status CheckMicroBatch(size_t index, const MicroBatch& batch) {
 }
 
 engine::RowBatch RowsOf(const MicroBatch& batch, const PluginCallSettings& call) {
-  return {
-      .ids = batch.ids, .positions = batch.positions, .cu_seqlens = batch.cu_seqlens, .call = call};
+  return {.ids = batch.ids,
+          .positions = batch.positions,
+          .cu_seqlens = batch.cu_seqlens,
+          .prefixes = batch.prefixes,
+          .call = call};
 }
 
 bool IsSet(const Cancel* cancel) {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/base/fault.h"
+#include "core/graph/shared_rows.h"
 #include "core/io/jsonl.h"
 #include "core/json/json.h"
 #include "core/train/advantages.h"
@@ -128,7 +129,8 @@ class PolicyLoop {
     run_.numbers.Add("score_seconds", score_seconds);
     run_.numbers.Add("samples", static_cast<double>(rollouts.samples.size()));
     const double floor = EntropyFloor(rollouts, values, config_.top_entropy_quantile);
-    const PolicyBatches batches(rollouts, values, floor);
+    const PolicyBatches batches(rollouts, values, floor,
+                                graph::TextsMayShareRows(trainer_.model().graph()));
     for (int64_t pass = 0; pass < config_.num_iterations; ++pass) {
       RETORT_RETURN_IF_ERROR(Pass(rollouts, batches, pass, score_seconds));
     }

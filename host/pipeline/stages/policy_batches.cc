@@ -11,17 +11,6 @@ namespace {
 
 constexpr int64_t kNoLabel = -100;
 
-bool IsTrained(const Rollouts& rollouts, size_t sample) {
-  return !std::isnan(rollouts.advantage[sample]);
-}
-
-// Tokens that a sample takes in a batch.
-int64_t LengthOf(const Rollouts& rollouts, size_t sample) {
-  if (!IsTrained(rollouts, sample)) return 1;
-  const data::Sample& s = rollouts.samples[sample];
-  return static_cast<int64_t>(s.prompt_ids.size() + s.completion_ids.size());
-}
-
 // Zeros for the prompt, then the values of the completion's tokens.
 void Append(const std::vector<std::vector<float>>& all, size_t sample, size_t n_prompt, size_t n,
             std::vector<float>* out) {
@@ -57,24 +46,52 @@ std::vector<engine::ScoreRequest> ScoreRequests(std::span<const data::Sample> sa
   return requests;
 }
 
-void PolicyBatches::Add(size_t index, int32_t group, engine::MicroBatch* batch) const {
+bool PolicyBatches::IsTrained(size_t sample) const {
+  return !std::isnan(rollouts_.advantage[sample]);
+}
+
+int64_t PolicyBatches::LengthOf(size_t sample, Prefix prefix) const {
+  if (!IsTrained(sample)) return 1;
+  const data::Sample& s = rollouts_.samples[sample];
+  return static_cast<int64_t>(s.prompt_ids.size() + s.completion_ids.size()) - prefix.rows;
+}
+
+// All of the prompt but its last token, whose row predicts the completion's first one.
+Prefix PolicyBatches::PrefixOf(size_t sample, int32_t head) const {
+  const auto n_prompt = static_cast<int32_t>(rollouts_.samples[sample].prompt_ids.size());
+  if (head < 0 || n_prompt < 2 || !IsTrained(sample)) return {};
+  return {.sequence = head, .rows = n_prompt - 1};
+}
+
+void PolicyBatches::Add(size_t index, int32_t group, Prefix prefix,
+                        engine::MicroBatch* batch) const {
   const data::Sample& sample = rollouts_.samples[index];
-  const bool trained = IsTrained(rollouts_, index);
+  const bool trained = IsTrained(index);
   const size_t n_prompt = trained ? sample.prompt_ids.size() : 1;
-  const size_t n = static_cast<size_t>(LengthOf(rollouts_, index));
+  const size_t n = trained ? n_prompt + sample.completion_ids.size() : 1;
   const size_t first = n_prompt + static_cast<size_t>(sample.n_prefix);  // token that is scored
+  const auto begin = static_cast<size_t>(prefix.rows);
   if (batch->cu_seqlens.empty()) batch->cu_seqlens.push_back(0);
-  for (size_t t = 0; t < n; ++t) {
+  for (size_t t = begin; t < n; ++t) {
     const bool prompt = t < n_prompt;
     batch->ids.push_back(prompt ? sample.prompt_ids[t] : sample.completion_ids[t - n_prompt]);
     batch->positions.push_back(static_cast<int32_t>(t));
     batch->labels.push_back(kNoLabel);
     batch->weight.push_back(1);
-    if (t >= first && t > 0) batch->labels[batch->labels.size() - 2] = batch->ids.back();
+    if (t >= first && t > begin) batch->labels[batch->labels.size() - 2] = batch->ids.back();
   }
   batch->cu_seqlens.push_back(static_cast<int32_t>(batch->ids.size()));
+  batch->prefixes.push_back(prefix);
+  batch->sequence.group_id.push_back(group);
+  AddInputs(index, n_prompt - begin, n - begin, batch);
+}
+
+// `n` entries, of which the first `n_prompt` are of the prompt.
+void PolicyBatches::AddInputs(size_t index, size_t n_prompt, size_t n,
+                              engine::MicroBatch* batch) const {
+  const data::Sample& sample = rollouts_.samples[index];
+  const bool trained = IsTrained(index);
   engine::SequenceInputs& inputs = batch->sequence;
-  inputs.group_id.push_back(group);
   inputs.target.push_back(trained ? static_cast<float>(rollouts_.total[index]) : 0);
   if (values_.advantage.empty()) {
     const auto advantage = static_cast<float>(trained ? rollouts_.advantage[index] : 0);
@@ -95,19 +112,43 @@ void PolicyBatches::Add(size_t index, int32_t group, engine::MicroBatch* batch) 
   }
 }
 
+int64_t PolicyBatches::GroupLength(size_t group) const {
+  int64_t length = 0;
+  int32_t head = -1;
+  for (size_t i = group * GroupSize(); i < (group + 1) * GroupSize(); ++i) {
+    length += LengthOf(i, PrefixOf(i, head));
+    if (share_prompts_ && IsTrained(i)) head = 0;
+  }
+  return length;
+}
+
 std::vector<engine::MicroBatch> PolicyBatches::Make(std::span<const size_t> groups,
                                                     int64_t max_tokens) const {
   std::vector<engine::MicroBatch> batches;
   if (groups.empty()) return batches;  // dynamic sampling may leave none
   const size_t size = GroupSize();
   for (size_t g = 0; g < groups.size(); ++g) {
+    int32_t head = -1;  // the sequence of the batch that has the group's prompt
+    const int64_t whole = GroupLength(groups[g]);
+    const bool split = !batches.empty() && whole <= max_tokens &&
+                       static_cast<int64_t>(batches.back().ids.size()) + whole > max_tokens;
+    if (split) batches.emplace_back();
     for (size_t i = groups[g] * size; i < (groups[g] + 1) * size; ++i) {
       const auto used = batches.empty() ? 0 : static_cast<int64_t>(batches.back().ids.size());
-      if (batches.empty() || (used > 0 && used + LengthOf(rollouts_, i) > max_tokens)) {
+      if (batches.empty() || (used > 0 && used + LengthOf(i, PrefixOf(i, head)) > max_tokens)) {
         batches.emplace_back();
+        head = -1;
       }
-      Add(i, static_cast<int32_t>(groups[g]), &batches.back());
+      engine::MicroBatch& batch = batches.back();
+      Add(i, static_cast<int32_t>(groups[g]), PrefixOf(i, head), &batch);
+      if (share_prompts_ && head < 0 && IsTrained(i)) {
+        head = static_cast<int32_t>(batch.prefixes.size()) - 1;
+      }
     }
+  }
+  for (engine::MicroBatch& batch : batches) {
+    const auto alone = [](const Prefix& prefix) { return prefix.sequence < 0; };
+    if (std::ranges::all_of(batch.prefixes, alone)) batch.prefixes.clear();
   }
   return batches;
 }
@@ -115,7 +156,7 @@ std::vector<engine::MicroBatch> PolicyBatches::Make(std::span<const size_t> grou
 double EntropyFloor(const Rollouts& rollouts, const TokenValues& values, double share) {
   std::vector<double> all;
   for (size_t i = 0; i < values.entropy.size(); ++i) {
-    if (!IsTrained(rollouts, i)) continue;
+    if (std::isnan(rollouts.advantage[i])) continue;
     all.insert(all.end(), values.entropy[i].begin(), values.entropy[i].end());
   }
   if (all.empty() || share >= 1) return -std::numeric_limits<double>::infinity();

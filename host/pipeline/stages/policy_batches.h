@@ -30,20 +30,35 @@ std::vector<std::vector<int32_t>> JoinedIds(std::span<const data::Sample> sample
 class PolicyBatches {
  public:
   // `entropy_floor`: tokens of less entropy have no policy weight; -inf: all have it.
-  PolicyBatches(const Rollouts& rollouts, const TokenValues& values, double entropy_floor)
-      : rollouts_(rollouts), values_(values), entropy_floor_(entropy_floor) {}
+  // `share_prompts`: the samples of a prompt have its rows once (graph::TextsMayShareRows).
+  PolicyBatches(const Rollouts& rollouts, const TokenValues& values, double entropy_floor,
+                bool share_prompts)
+      : rollouts_(rollouts),
+        values_(values),
+        entropy_floor_(entropy_floor),
+        share_prompts_(share_prompts) {}
 
-  // The samples of some groups as micro-batches of at most `max_tokens`, in order. A sample that
-  // isn't trained on is there as one token, so that counts of sequences are right.
+  // The samples of some groups as micro-batches of at most `max_tokens`, in order. A group that
+  // fits into one isn't cut. A sample that isn't trained on is there as one token, so that counts
+  // of sequences are right.
   std::vector<engine::MicroBatch> Make(std::span<const size_t> groups, int64_t max_tokens) const;
 
  private:
-  void Add(size_t sample, int32_t group, engine::MicroBatch* batch) const;
+  bool IsTrained(size_t sample) const;
+  // Tokens that a sample takes in a batch, beyond those of `prefix`.
+  int64_t LengthOf(size_t sample, Prefix prefix) const;
+  // What a sample may go on from in a batch whose sequence `head` (-1: none) has the same prompt.
+  Prefix PrefixOf(size_t sample, int32_t head) const;
+  // Of all samples of a group in one batch.
+  int64_t GroupLength(size_t group) const;
+  void Add(size_t sample, int32_t group, Prefix prefix, engine::MicroBatch* batch) const;
+  void AddInputs(size_t sample, size_t n_prompt, size_t n, engine::MicroBatch* batch) const;
   size_t GroupSize() const { return rollouts_.samples.size() / rollouts_.rewards.size(); }
 
   const Rollouts& rollouts_;
   const TokenValues& values_;
   const double entropy_floor_;
+  const bool share_prompts_;
 };
 
 // The entropy that the likeliest-to-matter share of tokens has at least: the quantile 1 - share of

@@ -4,6 +4,7 @@
 #include "core/engine/head.h"
 #include "core/engine/pass.h"
 #include "core/engine/score.h"
+#include "core/graph/shared_rows.h"
 #include "tests/unit/engine/count_allocations.h"
 #include "tests/unit/engine/tiny_model.h"
 
@@ -142,6 +143,26 @@ TEST(Inference, BatchesThatContradictThemselvesAreRefused) {
   batch.positions[0] = -1;
   ExpectRefused(batch, "position -1 is negative");
   ExpectRefused(MicroBatch{}, "it has no tokens");
+}
+TEST(Inference, PrefixesThatCannotBeAreRefused) {
+  MicroBatch batch = Documents({3, 3, 3}, 29);
+  batch.prefixes = {{}, {0, 2}};
+  ExpectRefused(batch, "3 sequences, but 2 prefixes");
+  for (const Prefix wrong : {Prefix{0, 4}, Prefix{2, 1}, Prefix{1, 1}, Prefix{-1, 1}}) {
+    batch.prefixes = {{}, {0, 2}, wrong};
+    ExpectRefused(batch, "an earlier one with so many rows of its own, and nothing before them");
+  }
+}
+TEST(Inference, RowsCannotBeSharedWhereMoreThanAttentionLooksAlongATextOrCountsRows) {
+  for (const TinySpec& spec : {TinySpec{.custom_ops = true}, TinySpec{.experts = true}}) {
+    TinyModel<float> model(spec);
+    EXPECT_FALSE(graph::TextsMayShareRows(model.graph));
+    Inference inference(model.graph, model.views, kThreads);
+    MicroBatch batch = Documents({3, 3}, spec.vocab);
+    batch.prefixes = {{}, {0, 2}};
+    EXPECT_THROW(inference.Forward(RowsOf(batch), nullptr), Error);
+  }
+  EXPECT_TRUE(graph::TextsMayShareRows(TinyModel<float>().graph));
 }
 
 // log softmax of the logits of every row, in f64.

@@ -114,6 +114,51 @@ TEST(SequenceLosses, PackingAccumulationAndChunksChangeNothing) {
   }
 }
 
+// Three texts with one beginning, whose rows have no labels.
+constexpr int32_t kShared = 4;
+MicroBatch OneBeginning(int64_t vocab) {
+  MicroBatch batch = Rollouts({9, 6, 11}, vocab);
+  for (size_t s = 0; s < 3; ++s) {
+    for (int32_t t = 0; t < kShared; ++t) {
+      const auto row = static_cast<size_t>(batch.cu_seqlens[s] + t);
+      batch.ids[row] = batch.ids[static_cast<size_t>(t)];
+      batch.labels[row] = -100;
+    }
+  }
+  return batch;
+}
+
+// The same with the beginning's rows in the first one alone.
+MicroBatch SharedBeginning(const MicroBatch& whole) {
+  MicroBatch batch;
+  batch.cu_seqlens = {0};
+  for (size_t s = 0; s < 3; ++s) {
+    for (int32_t r = whole.cu_seqlens[s] + (s > 0 ? kShared : 0); r < whole.cu_seqlens[s + 1];
+         ++r) {
+      const auto row = static_cast<size_t>(r);
+      batch.ids.push_back(whole.ids[row]);
+      batch.positions.push_back(whole.positions[row]);
+      batch.labels.push_back(whole.labels[row]);
+      batch.weight.push_back(whole.weight[row]);
+      batch.sequence.advantage.push_back(whole.sequence.advantage[row]);
+    }
+    batch.cu_seqlens.push_back(static_cast<int32_t>(batch.ids.size()));
+    batch.prefixes.push_back(s > 0 ? Prefix{.sequence = 0, .rows = kShared} : Prefix{});
+  }
+  return batch;
+}
+
+TEST(SequenceLosses, RowsThatTextsShareChangeNothing) {
+  for (const TinySpec& spec : {TinySpec{}, TinySpec{.layers = 1, .row_ops = true}}) {
+    const MicroBatch whole = OneBeginning(spec.vocab);
+    TinyModel<double> model(spec);
+    Chain<double> apart(model, Losses({PolicyLoss()})), shared(model, Losses({PolicyLoss()}));
+    const double loss = apart.Run({whole}, true);
+    EXPECT_NEAR(shared.Run({SharedBeginning(whole)}, true), loss, 1e-12);
+    ExpectNearAll(shared.Derivatives(), apart.Derivatives(), 1e-12);
+  }
+}
+
 TEST(SequenceLosses, SinglePrecisionIsNearDouble) {
   const TinySpec spec;
   TinyModel<double> model(spec);

@@ -273,7 +273,10 @@ inline MicroBatch Documents(const std::vector<int32_t>& lengths, int64_t vocab, 
 }
 
 inline RowBatch RowsOf(const MicroBatch& batch) {
-  return {.ids = batch.ids, .positions = batch.positions, .cu_seqlens = batch.cu_seqlens};
+  return {.ids = batch.ids,
+          .positions = batch.positions,
+          .cu_seqlens = batch.cu_seqlens,
+          .prefixes = batch.prefixes};
 }
 
 // Cross-entropy with the label's probability as aux, one row at a time in f64.

@@ -107,7 +107,7 @@ TEST(TokenAdvantages, StandAtTheirTokensInABatch) {
   Round round;
   EstimateAdvantages(Options(), &round.rollouts, &round.values);
   const size_t groups[] = {0, 1, 2};
-  const auto batches = PolicyBatches(round.rollouts, round.values, 0).Make(groups, 100);
+  const auto batches = PolicyBatches(round.rollouts, round.values, 0, false).Make(groups, 100);
   ASSERT_EQ(batches.size(), 1U);
   const engine::SequenceInputs& got = batches[0].sequence;
   const TokenValues& v = round.values;
