@@ -70,10 +70,10 @@ int KvType(DType dtype) {
   return dtype == DType::kI8 ? RETORT_KERNELS_KV_INT8 : RETORT_KERNELS_KV_F32;
 }
 
-int64_t TrainedBytes(const graph::Graph& graph, int32_t adapter, int64_t bytes_per_element) {
+int64_t GradientBytes(const graph::Graph& graph, int32_t adapter) {
   int64_t bytes = 0;
   for (const graph::Param& param : graph.params) {
-    if (IsTrained(param, adapter)) bytes += Padded(param.numel() * bytes_per_element);
+    if (IsTrained(param, adapter)) bytes += Padded(param.numel() * kFloat);
   }
   return bytes;
 }
@@ -94,8 +94,8 @@ MemoryEstimate EstimateTraining(const graph::Graph& graph, const TrainMemory& wo
   const int64_t longest = work.longest > 0 ? work.longest : work.tokens;
   MemoryEstimate estimate;
   estimate.weights = WeightBytes(graph, work.dtypes);
-  estimate.gradients = TrainedBytes(graph, work.adapter, kFloat);
-  estimate.optimizer = TrainedBytes(graph, work.adapter, work.state_bytes_per_element);
+  estimate.gradients = GradientBytes(graph, work.adapter);
+  estimate.optimizer = work.state_bytes.value_or(2 * estimate.gradients);
   estimate.head = HeadBytes(graph, labels, work.head_rows, work.n_losses);
   const Plan plan = PlanFor(graph, {.mode = Mode::kTraining,
                                     .adapter = work.adapter,

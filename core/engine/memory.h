@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,13 +31,13 @@ struct MemoryEstimate {
 int64_t WeightBytes(const graph::Graph& graph, std::span<const DType> dtypes);
 
 struct TrainMemory {
-  int64_t tokens = 0;                   // of the largest micro-batch
-  int64_t micro_batches = 1;            // of a step; of one, gradients' memory serves activations
-  int64_t label_tokens = 0;             // of them with a label; 0: all
-  int64_t head_rows = 0;                // TrainerOptions.head_rows
-  int32_t recompute = 0;                // level 0 to 2
-  int32_t adapter = -1;                 // trained alone; -1: the base
-  int64_t state_bytes_per_element = 8;  // of optimizer states; AdamW: two f32
+  int64_t tokens = 0;         // of the largest micro-batch
+  int64_t micro_batches = 1;  // of a step; of one, gradients' memory serves activations
+  int64_t label_tokens = 0;   // of them with a label; 0: all
+  int64_t head_rows = 0;      // TrainerOptions.head_rows
+  int32_t recompute = 0;      // level 0 to 2
+  int32_t adapter = -1;       // trained alone; -1: the base
+  std::optional<int64_t> state_bytes = {};  // of optimizer states; none: two f32 an element
   int64_t n_losses = 1;
   int64_t longest = 0;  // tokens of the longest document; 0: as many as the micro-batch has
   int32_t n_threads = 1;

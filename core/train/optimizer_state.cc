@@ -7,71 +7,13 @@
 #include <utility>
 
 #include "core/base/abi_tensor.h"
-#include "core/base/checked.h"
 #include "core/base/features.h"
 
 namespace retort::train {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-
-const retort_state_spec& StateAt(const retort_optimizer_spec& spec, uint32_t i) {
-  const auto* bytes = reinterpret_cast<const unsigned char*>(spec.states);
-  return *reinterpret_cast<const retort_state_spec*>(bytes + i * spec.state_stride);
-}
-
 TensorView Flat(const TensorView& view) {
   return TensorView::Contiguous(view.data, view.dtype, {view.numel()});
-}
-
-Result<DType> StateDType(const retort_state_spec& state) {
-  switch (state.dtype) {
-    case RETORT_STATE_F32:
-    case RETORT_STATE_AS_PARAM: return DType::kF32;
-    case RETORT_STATE_BF16: return DType::kBF16;
-    case RETORT_STATE_U8: return DType::kU8;
-    default: return Unimplemented("dtype " + std::to_string(state.dtype) + " is unknown");
-  }
-}
-
-// The shape that a state has for this param, or why it can't have one.
-Result<std::vector<int64_t>> StateShape(const retort_state_spec& state, bool elementwise,
-                                        const TensorView& param) {
-  const std::span<const int64_t> shape(param.shape.data(), static_cast<size_t>(param.ndim));
-  switch (state.shape) {
-    case RETORT_STATE_SHAPE_AS_PARAM: return std::vector<int64_t>(shape.begin(), shape.end());
-    case RETORT_STATE_SHAPE_PER_BLOCK: {
-      if (state.block == 0) return InvalidArgument("its block is 0");
-      const auto elements = static_cast<uint64_t>(param.numel());
-      return std::vector<int64_t>{static_cast<int64_t>((elements + state.block - 1) / state.block)};
-    }
-    case RETORT_STATE_SHAPE_EXPLICIT: break;
-    default: return Unimplemented("shape rule " + std::to_string(state.shape) + " is unknown");
-  }
-  int64_t numel = 0;
-  if (elementwise) return InvalidArgument("explicit dimensions don't go with ELEMENTWISE");
-  if (state.ndim > TensorView::kMaxDims || (state.ndim > 0 && state.dims == nullptr) ||
-      !CheckedNumel({state.dims, state.ndim}, &numel)) {
-    return InvalidArgument("its explicit dimensions make no sense");
-  }
-  return std::vector<int64_t>(state.dims, state.dims + state.ndim);
-}
-
-Status CheckInit(const retort_state_spec& state, DType dtype, const TensorView& view,
-                 const TensorView& param) {
-  if (state.init == RETORT_STATE_INIT_COPY_PARAM) {
-    if (dtype == param.dtype && view.numel() == param.numel()) return OkStatus();
-    return InvalidArgument("COPY_PARAM needs the param's own dtype and size");
-  }
-  if (state.init != RETORT_STATE_INIT_CONSTANT) {
-    return Unimplemented("init rule " + std::to_string(state.init) + " is unknown");
-  }
-  const bool byte = state.init_value >= 0 && state.init_value <= 255 &&
-                    state.init_value == std::floor(state.init_value);
-  if (!std::isfinite(state.init_value) || (dtype == DType::kU8 && !byte)) {
-    return InvalidArgument("its init value doesn't fit its dtype");
-  }
-  return OkStatus();
 }
 
 void Init(const retort_state_spec& state, const TensorView& param, const TensorView& view) {
@@ -129,62 +71,32 @@ Status OptimizerState::AddSlot(const graph::Param& param, uint32_t group, const 
                .shape = slot.shape.data(),
                .ndim = static_cast<uint32_t>(slot.shape.size()),
                .group = group};
-  const retort_status status =
-      optimizer_.table->spec(optimizer_.instance, call_.Begin(), &slot.info, &slot.spec);
-  RETORT_RETURN_IF_ERROR(call_.End(status, "spec of " + slot.name));
-  if (slot.spec == nullptr) {
-    return Internal("optimizer \"" + optimizer_.name + "\": spec of " + slot.name +
-                    " gave nothing");
-  }
-  const bool elementwise = slot.spec->grain == RETORT_GRAIN_ELEMENTWISE;
-  if (!elementwise && slot.spec->grain != RETORT_GRAIN_WHOLE) {
-    return Unimplemented("optimizer \"" + optimizer_.name + "\": grain " +
-                         std::to_string(slot.spec->grain) + " is unknown");
-  }
-  slot.param = elementwise ? Flat(weights) : weights;
-  slot.grad = elementwise ? Flat(grad) : grad;
-  return DeclareStates(slot);
-}
-
-Status OptimizerState::DeclareStates(Slot& slot) {
-  const bool elementwise = slot.spec->grain == RETORT_GRAIN_ELEMENTWISE;
-  for (uint32_t i = 0; i < slot.spec->n_states; ++i) {
-    const retort_state_spec& state = StateAt(*slot.spec, i);
-    const std::string name = state.name == nullptr ? "" : state.name;
-    const std::string where =
-        "optimizer \"" + optimizer_.name + "\": state \"" + name + "\" of " + slot.name;
-    if (name.empty()) return InvalidArgument(where + " has no name");
-    const auto dtype = StateDType(state);
-    if (!dtype.ok()) return dtype.status().WithContext(where);
-    const auto shape = StateShape(state, elementwise, slot.param);
-    if (!shape.ok()) return shape.status().WithContext(where);
-    slot.states.push_back(TensorView::Contiguous(nullptr, *dtype, *shape));
-    slot.state_names.push_back(name);
-    RETORT_RETURN_IF_ERROR(
-        CheckInit(state, *dtype, slot.states.back(), slot.param).WithContext(where));
-  }
+  RETORT_ASSIGN_OR_RETURN(slot.states, DeclareStates(optimizer_, call_, slot.info));
+  slot.param = slot.states.elementwise ? Flat(weights) : weights;
+  slot.grad = slot.states.elementwise ? Flat(grad) : grad;
   return OkStatus();
 }
 
-void OptimizerState::PlaceAndInit() {
+int64_t OptimizerState::bytes() const {
   int64_t total = 0;
-  const auto padded = [](int64_t bytes) {
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  };
   for (const Slot& slot : slots_) {
-    for (const TensorView& state : slot.states) total += padded(state.bytes());
+    for (const TensorView& state : slot.states.views) total += PlacedBytes(state);
   }
-  arena_.Reserve(total);
+  return total;
+}
+
+void OptimizerState::PlaceAndInit() {
+  arena_.Reserve(bytes());
   int64_t offset = 0;
   for (Slot& slot : slots_) {
     slot.param_tensor = AbiTensor(slot.param);
     slot.grad_tensor = AbiTensor(slot.grad);
-    slot.state_tensors.reserve(slot.states.size());
-    for (uint32_t i = 0; i < slot.spec->n_states; ++i) {
-      TensorView& state = slot.states[i];
+    slot.state_tensors.reserve(slot.states.views.size());
+    for (uint32_t i = 0; i < slot.states.spec->n_states; ++i) {
+      TensorView& state = slot.states.views[i];
       state.data = arena_.data() + offset;
-      offset += padded(state.bytes());
-      Init(StateAt(*slot.spec, i), slot.param, state);
+      offset += PlacedBytes(state);
+      Init(StateAt(*slot.states.spec, i), slot.param, state);
       slot.state_tensors.push_back(AbiTensor(state));
       slot.state_pointers.push_back(&slot.state_tensors.back());
     }
@@ -227,8 +139,8 @@ Status OptimizerState::Step(const StepInputs& inputs, const PluginCallSettings& 
 std::vector<engine::StateTensor> OptimizerState::Views() const {
   std::vector<engine::StateTensor> views;
   for (const Slot& slot : slots_) {
-    for (size_t i = 0; i < slot.states.size(); ++i) {
-      views.push_back({slot.name + "." + slot.state_names[i], slot.states[i]});
+    for (size_t i = 0; i < slot.states.views.size(); ++i) {
+      views.push_back({slot.name + "." + slot.states.names[i], slot.states.views[i]});
     }
   }
   return views;

@@ -19,6 +19,7 @@
 #include "core/engine/gradients.h"
 #include "core/graph/graph.h"
 #include "core/train/param_groups.h"
+#include "core/train/state_specs.h"
 
 namespace retort::train {
 
@@ -42,7 +43,7 @@ class OptimizerState {
   std::vector<engine::StateTensor> Views() const;  // "<param>.<state>"
   Result<std::string> SaveScalars();
   Status LoadScalars(std::string_view bytes);
-  int64_t bytes() const { return arena_.bytes(); }
+  int64_t bytes() const;  // of all states
 
  private:
   // Everything about one param, at a fixed address: the ABI's structs point into it.
@@ -50,10 +51,8 @@ class OptimizerState {
     std::string name;
     std::vector<int64_t> shape;
     retort_param_info info{};
-    const retort_optimizer_spec* spec = nullptr;
     TensorView param, grad;
-    std::vector<TensorView> states;
-    std::vector<std::string> state_names;
+    DeclaredStates states;
     retort_tensor param_tensor{}, grad_tensor{};
     std::vector<retort_tensor> state_tensors;
     std::vector<retort_tensor*> state_pointers;
@@ -62,7 +61,6 @@ class OptimizerState {
   OptimizerState(const engine::Optimizer& optimizer, ParamGroups groups);
   Status AddSlot(const graph::Param& param, uint32_t group, const TensorView& weights,
                  const TensorView& grad);
-  Status DeclareStates(Slot& slot);
   void PlaceAndInit();
 
   const bool one_by_one_;  // a call for each tensor: for measurements

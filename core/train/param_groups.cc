@@ -6,7 +6,6 @@
 #include <cmath>
 #include <regex>
 
-#include "core/engine/edge.h"
 #include "core/engine/plan.h"
 #include "core/json/json.h"
 
@@ -18,12 +17,12 @@ constexpr std::array<const char*, 5> kTransformersNoDecay = {
 
 // std::regex reports a bad pattern by throwing.
 Result<std::regex> Compile(const std::string& pattern, const std::string& where) {
-  auto made = engine::Guarded("compiling", [&]() -> Result<std::regex> {
+  try {
     return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
-  });
-  if (made.ok()) return made;
-  return InvalidArgument(where + ": \"" + pattern +
-                         "\" is not a regular expression: " + made.status().message());
+  } catch (const std::regex_error& error) {
+    return InvalidArgument(where + ": \"" + pattern +
+                           "\" is not a regular expression: " + error.what());
+  }
 }
 
 Result<std::vector<std::regex>> CompileAll(std::span<const std::string> patterns,

@@ -159,13 +159,7 @@ class TrainerImpl final : public engine::Trainer {
   int32_t ChooseLevel(std::span<const TensorView> params) const {
     constexpr int64_t kUsualTokens = 2048;
     std::vector<DType> dtypes;
-    int64_t trained = 0;
-    for (size_t p = 0; p < params.size(); ++p) {
-      dtypes.push_back(params[p].dtype);
-      if (grads_.Wanted(static_cast<int32_t>(p))) trained += params[p].numel();
-    }
-    int64_t states = 0;
-    for (const engine::StateTensor& state : optimizer_->Views()) states += state.view.bytes();
+    for (const TensorView& param : params) dtypes.push_back(param.dtype);
     const int64_t tokens =
         options_.micro_batch_tokens > 0 ? options_.micro_batch_tokens : kUsualTokens;
     return engine::ChooseRecompute(
@@ -174,7 +168,7 @@ class TrainerImpl final : public engine::Trainer {
          .micro_batches = options_.micro_batches,
          .head_rows = options_.head_rows,
          .adapter = options_.adapter,
-         .state_bytes_per_element = trained > 0 ? states / trained : 0,
+         .state_bytes = optimizer_->bytes(),
          .n_losses = std::max<int64_t>(1, static_cast<int64_t>(options_.losses.size())),
          .longest = options_.longest,
          .n_threads = n_threads_,

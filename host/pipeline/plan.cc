@@ -7,9 +7,12 @@
 #include <utility>
 
 #include "core/data/record.h"
+#include "core/graph/value_head.h"
 #include "core/json/json.h"
 #include "core/model/storage.h"
+#include "core/train/param_groups.h"
 #include "core/train/schedule.h"
+#include "core/train/state_specs.h"
 #include "host/chain/filter_chain.h"
 #include "host/chain/reward_chain.h"
 #include "host/pipeline/artifact.h"
@@ -255,6 +258,23 @@ class Planner {
     return ref.stage.empty() ? ref : RootOf(plan_.Find(ref.stage)->stage->training()->model);
   }
 
+  // What the stage's optimizer keeps for the params that it trains.
+  Result<int64_t> OptimizerBytes(const TrainingConfig& train, const graph::Graph& graph) {
+    RETORT_ASSIGN_OR_RETURN(
+        const PluginInstance instance,
+        session_.plugins().Create("optimizer", train.optimizer, train.optimizer_config, {}));
+    const auto* table =
+        static_cast<const retort_optimizer_v1*>(instance.interface(RETORT_OPTIMIZER_INTERFACE));
+    if (table == nullptr) {
+      return FailedPrecondition("plugin optimizer/" + train.optimizer + " has no interface " +
+                                RETORT_OPTIMIZER_INTERFACE);
+    }
+    const engine::Optimizer optimizer = {
+        .name = train.optimizer, .table = table, .instance = instance.get()};
+    const int32_t adapter = train.lora ? static_cast<int32_t>(graph.adapters.size()) - 1 : -1;
+    return train::StateBytes(optimizer, graph, adapter);
+  }
+
   // A model as the stage keeps it in memory; `trained`: with the adapter that the stage trains.
   Result<SizedModel> SizeOf(const StageConfig& stage, const ModelRef& ref, bool trained) {
     const ModelRef& root = RootOf(ref);
@@ -269,6 +289,15 @@ class Planner {
     RETORT_ASSIGN_OR_RETURN(model::Storage storage, model::ParseStorage(root.model.storage));
     // What a stage writes is f32.
     if (!ref.stage.empty() && storage == model::Storage::kAuto) storage = model::Storage::kF32;
+    if (trained) {
+      const TrainingConfig& train = *stage.training();
+      const bool values = stage.kind == StageKind::kGrpo && stage.grpo.algorithm == "ppo";
+      if (values && model.graph.value_head < 0) {
+        RETORT_RETURN_IF_ERROR(graph::AddValueHead(model.graph));
+      }
+      RETORT_RETURN_IF_ERROR(train::FreezeParams(model.graph, train.trainable, train.frozen));
+      RETORT_ASSIGN_OR_RETURN(model.optimizer_bytes, OptimizerBytes(train, model.graph));
+    }
     model.dtypes = model::PlanStorage(model.graph, {.storage = storage, .for_training = trained},
                                       opened->source.get())
                        .dtypes;
@@ -290,8 +319,7 @@ class Planner {
       const bool policy = stage.kind == StageKind::kGrpo;
       const int32_t threads = session_.n_threads();
       const engine::TrainMemory work =
-          policy ? GrpoWork(stage.grpo, model.graph, model.dtypes, threads)
-                 : SftWork(stage.sft, model.graph, model.dtypes, threads);
+          policy ? GrpoWork(stage.grpo, model, threads) : SftWork(stage.sft, model, threads);
       planned->recompute = work.recompute;
       return engine::EstimateTraining(model.graph, work).total() +
              (policy ? RolloutBytes(stage.grpo, model.graph, model.dtypes) : 0);

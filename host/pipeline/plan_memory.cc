@@ -32,37 +32,35 @@ struct StepShape {
 };
 
 engine::TrainMemory WorkOf(const TrainingConfig& train, const StepShape& shape,
-                           const graph::Graph& graph, std::span<const DType> dtypes,
-                           int32_t n_threads, const SizedModel* teacher) {
+                           const SizedModel& model, int32_t n_threads, const SizedModel* teacher) {
   engine::TrainMemory work{.tokens = shape.micro_tokens,
                            .micro_batches = shape.micro_batches,
                            .recompute = static_cast<int32_t>(train.recompute),
+                           .state_bytes = model.optimizer_bytes,
                            .n_losses = static_cast<int64_t>(train.losses.size()),
                            .longest = shape.longest,
                            .n_threads = n_threads,
-                           .dtypes = dtypes};
+                           .dtypes = model.dtypes};
   if (teacher != nullptr) {
     work.teacher = &teacher->graph;
     work.teacher_dtypes = teacher->dtypes;
   }
-  if (train.lora) work.adapter = static_cast<int32_t>(graph.adapters.size()) - 1;
+  if (train.lora) work.adapter = static_cast<int32_t>(model.graph.adapters.size()) - 1;
   if (work.recompute == engine::kRecomputeAuto) {
-    work.recompute = engine::ChooseRecompute(graph, work, train.memory_limit);
+    work.recompute = engine::ChooseRecompute(model.graph, work, train.memory_limit);
   }
   return work;
 }
 
 }  // namespace
 
-engine::TrainMemory SftWork(const SftStage& stage, const graph::Graph& graph,
-                            std::span<const DType> dtypes, int32_t n_threads,
+engine::TrainMemory SftWork(const SftStage& stage, const SizedModel& model, int32_t n_threads,
                             const SizedModel* teacher) {
   const StepShape shape = {MicroBatchTokens(stage), MicroBatches(stage), stage.max_length};
-  return WorkOf(stage, shape, graph, dtypes, n_threads, teacher);
+  return WorkOf(stage, shape, model, n_threads, teacher);
 }
 
-engine::TrainMemory GrpoWork(const GrpoStage& stage, const graph::Graph& graph,
-                             std::span<const DType> dtypes, int32_t n_threads) {
+engine::TrainMemory GrpoWork(const GrpoStage& stage, const SizedModel& model, int32_t n_threads) {
   const int64_t longest = kUsualPrompt + stage.sampling.max_tokens;
   const int64_t wanted =
       stage.micro_batch_tokens > 0 ? stage.micro_batch_tokens : kPolicyMicroBatch;
@@ -70,7 +68,7 @@ engine::TrainMemory GrpoWork(const GrpoStage& stage, const graph::Graph& graph,
       stage.prompts_per_step / stage.steps_per_generation * stage.num_generations;
   const int64_t all = sequences * longest, tokens = std::min(std::max(wanted, longest), all);
   const StepShape shape = {tokens, (all + tokens - 1) / tokens, longest};
-  return WorkOf(stage, shape, graph, dtypes, n_threads, nullptr);
+  return WorkOf(stage, shape, model, n_threads, nullptr);
 }
 
 int64_t RolloutBytes(const GrpoStage& stage, const graph::Graph& graph,
@@ -132,8 +130,7 @@ static Result<int64_t> OwnSampleBytes(const StageConfig& stage, const SizedModel
 Result<int64_t> DistillBytes(const StageConfig& stage, const SizedModel& student,
                              const SizedModel& teacher, int32_t n_threads, int32_t* recompute) {
   const bool beside = stage.distill.teacher_top_k == 0;
-  engine::TrainMemory work =
-      SftWork(stage.sft, student.graph, student.dtypes, n_threads, beside ? &teacher : nullptr);
+  engine::TrainMemory work = SftWork(stage.sft, student, n_threads, beside ? &teacher : nullptr);
   *recompute = work.recompute;
   work.teacher = &teacher.graph;
   work.teacher_dtypes = teacher.dtypes;

@@ -19,24 +19,23 @@ namespace retort::host {
 int64_t MicroBatchTokens(const SftStage& stage);
 int64_t MicroBatches(const SftStage& stage);
 
-// A model as a stage keeps it in memory.
+// A model as a stage keeps it in memory; one that it trains with its adapter, if any, as the last
+// one, and what is not trained marked.
 struct SizedModel {
   graph::Graph graph;
   std::vector<DType> dtypes = {};
+  int64_t optimizer_bytes = 0;  // what the stage's optimizer keeps for it
 };
 
-// The stage's largest step, at the recompute level that it takes. `graph` with the adapter that the
-// stage trains, if any, as its last one; it and `dtypes` outlive the result.
-engine::TrainMemory SftWork(const SftStage& stage, const graph::Graph& graph,
-                            std::span<const DType> dtypes, int32_t n_threads,
+// The stage's largest step, at the recompute level that it takes. The models outlive the result.
+engine::TrainMemory SftWork(const SftStage& stage, const SizedModel& model, int32_t n_threads,
                             const SizedModel* teacher = nullptr);
 // Bytes of a distill stage at its peak: with the teacher beside the student, or, where its rows
 // are cached, the larger of what one and then the other takes. Also the level of recomputation.
 Result<int64_t> DistillBytes(const StageConfig& stage, const SizedModel& student,
                              const SizedModel& teacher, int32_t n_threads, int32_t* recompute);
 // Likewise; prompts are taken for kUsualPrompt tokens long.
-engine::TrainMemory GrpoWork(const GrpoStage& stage, const graph::Graph& graph,
-                             std::span<const DType> dtypes, int32_t n_threads);
+engine::TrainMemory GrpoWork(const GrpoStage& stage, const SizedModel& model, int32_t n_threads);
 // What sampling keeps beside the weights, at its most.
 int64_t RolloutBytes(const GrpoStage& stage, const graph::Graph& graph,
                      std::span<const DType> dtypes);

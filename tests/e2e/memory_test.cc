@@ -62,6 +62,20 @@ TEST(Memory, OfAnAdapterBesideFourBitWeights) {
   ExpectForetold("qlora", PipelineOf("nf4", Sft(R"("max_length": 512, "batch_tokens": 512,
                                                    "recompute": 1, "lora": {"r": 16})")));
 }
+class OptimizerMemory : public testing::TestWithParam<const char*> {};
+TEST_P(OptimizerMemory, OfItsOwnStates) {
+  ExpectForetold(GetParam(), PipelineOf("auto", Sft(R"("max_length": 512, "batch_tokens": 512,
+      "optimizer": ")" + std::string(GetParam()) + "\"")));
+}
+INSTANTIATE_TEST_SUITE_P(Memory, OptimizerMemory,
+                         testing::Values("adamw_8bit", "adafactor", "lion", "muon", "sgd"),
+                         [](const auto& name) { return std::string(name.param); });
+TEST(Memory, OfFrozenParams) {
+  ExpectForetold("frozen", PipelineOf("auto", Sft(R"("max_length": 512, "batch_tokens": 512,
+      "trainable": ["layers\\.2[0-9]"])")));
+  ExpectForetold("embedding", PipelineOf("auto", Sft(R"("max_length": 512, "batch_tokens": 512,
+      "frozen": ["embed_tokens"])")));
+}
 TEST(Memory, OfDistillingWithATeacherBeside) {
   ExpectForetold("distill", PipelineOf("auto", R"("kind": "distill", "model": "m", "teacher": "m",
       "data": "q", "max_steps": 1, "save_steps": 0, "max_length": 512, "batch_tokens": 512)"));

@@ -311,10 +311,12 @@ TEST_F(TrainerTest, AutoTakesTheLeastRecomputationThatFits) {
   engine::TrainerOptions options = Options();
   options.recompute = -1;
   options.micro_batch_tokens = 1 << 20;
+  int64_t states = 0;
+  for (const engine::StateTensor& state : Make(options)->State()) states += state.view.bytes();
   const auto total = [&](int32_t level) {
     return engine::EstimateTraining(model_.graph, {.tokens = options.micro_batch_tokens,
                                                    .recompute = level,
-                                                   .state_bytes_per_element = 4,
+                                                   .state_bytes = states,
                                                    .n_threads = kThreads})
         .total();
   };
