@@ -26,7 +26,7 @@ constexpr const char* kClean = "clean";
 struct Row {
   std::vector<double> accuracy = {};  // one a seed
   int64_t right = 0, n = 0;
-  double tokens = 0, seconds = 0;  // of its training, summed up
+  double tokens = 0, seconds = 0;  // of its training and of what it started from, summed up
 };
 
 // What a filter that looks for wrong solutions found of them.
@@ -67,31 +67,45 @@ Status AddFound(Session& session, const PipelineConfig& config, Found* found) {
   return OkStatus();
 }
 
-Status AddReport(const std::string& report, Totals* totals) {
+// A model of the evaluation, as the report has it: "@stage".
+void AddScore(const json::Value& score, Totals* totals) {
+  std::string name(score["model"].StringOr(""));
+  name.erase(0, name.starts_with("@") ? 1 : 0);
+  const int64_t n = score["n"].IntOr(0);
+  const double value = score["value"].DoubleOr(0);
+  if (totals->rows.count(name) == 0) totals->models.push_back(name);
+  Row& row = totals->rows[name];
+  row.accuracy.push_back(value);
+  row.right += std::llround(value * static_cast<double>(n));
+  row.n += n;
+}
+
+// What training cost: the stage's own and that of the stages whose weights it began with.
+void AddCost(const PipelineConfig& config, const std::map<std::string, json::Value>& numbers,
+             const std::string& model, Row* row) {
+  const StageConfig* stage = config.FindStage(model);
+  for (; stage != nullptr && stage->training() != nullptr;
+       stage = config.FindStage(stage->training()->model.stage)) {
+    const auto found = numbers.find(stage->name);
+    if (found == numbers.end()) continue;
+    row->tokens += found->second["tokens"].DoubleOr(0);
+    row->seconds += found->second["seconds"].DoubleOr(0);
+  }
+}
+
+Status AddReport(const PipelineConfig& config, const std::string& report, Totals* totals) {
   RETORT_ASSIGN_OR_RETURN(const json::Document document, json::Document::Parse(report, "report"));
   const json::Value stages = document.root()["stages"];
   totals->seconds += document.root()["seconds"].DoubleOr(0);
+  std::map<std::string, json::Value> numbers;
   for (size_t i = 0; i < stages.size(); ++i) {
+    numbers.emplace(stages[i]["name"].StringOr(""), stages[i]["numbers"]);
     const json::Value scores = stages[i]["evaluation"]["scores"];
     for (size_t k = 0; k < scores.size(); ++k) {
-      if (scores[k]["metric"].StringOr("") != "accuracy") continue;
-      std::string name(scores[k]["model"].StringOr(""));
-      name.erase(0, name.starts_with("@") ? 1 : 0);
-      const int64_t n = scores[k]["n"].IntOr(0);
-      const double value = scores[k]["value"].DoubleOr(0);
-      if (totals->rows.count(name) == 0) totals->models.push_back(name);
-      Row& row = totals->rows[name];
-      row.accuracy.push_back(value);
-      row.right += std::llround(value * static_cast<double>(n));
-      row.n += n;
+      if (scores[k]["metric"].StringOr("") == "accuracy") AddScore(scores[k], totals);
     }
   }
-  for (size_t i = 0; i < stages.size(); ++i) {
-    const auto row = totals->rows.find(std::string(stages[i]["name"].StringOr("")));
-    if (row == totals->rows.end()) continue;
-    row->second.tokens += stages[i]["numbers"]["tokens"].DoubleOr(0);
-    row->second.seconds += stages[i]["numbers"]["seconds"].DoubleOr(0);
-  }
+  for (auto& [name, row] : totals->rows) AddCost(config, numbers, name, &row);
   return OkStatus();
 }
 
@@ -177,7 +191,7 @@ Status RunSeed(const CommandCall& call, const PipelineConfig& config, Totals* to
   options.cancel = &call.cancel;
   options.on_event = [&call](const RunEvent& event) { ForwardEvent(event, call.io); };
   RETORT_ASSIGN_OR_RETURN(const RunReport report, RunPipeline(call.session, config, options));
-  RETORT_RETURN_IF_ERROR(AddReport(report.json, totals));
+  RETORT_RETURN_IF_ERROR(AddReport(config, report.json, totals));
   return AddFound(call.session, config, &totals->filter);
 }
 
