@@ -19,14 +19,17 @@ std::string_view WhyNot(std::string_view key) {
   if (key == "model" || key == "at" || key == "reduce") {
     return "rewards by a model's value head are not available in this version";
   }
-  if (key == "gate") return "gates between rewards are not available in this version";
   return {};
 }
 
 Status CheckKeys(const json::Value& entry, std::string_view kind, const std::string& where) {
   std::vector<std::string> known = {"plugin",         "name",    "config",    "on_error",
                                     "max_error_rate", "isolate", "timeout_ms"};
-  known.push_back(kind == "reward" ? "weight" : "rewards");
+  if (kind == "reward") {
+    known.insert(known.end(), {"weight", "gate"});
+  } else {
+    known.push_back("rewards");
+  }
   for (size_t i = 0; i < entry.size(); ++i) {
     const std::string key(entry.key_at(i));
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
@@ -123,6 +126,40 @@ Result<EntrySpec> ReadEntry(const json::Value& value, std::string_view kind, std
   return spec;
 }
 
+// The names under "gate" to entries.
+Status ResolveGates(const std::vector<std::string>& gates, std::vector<EntrySpec>* specs) {
+  std::vector<std::string> names;
+  for (const EntrySpec& spec : *specs) names.push_back(spec.name);
+  for (size_t i = 0; i < specs->size(); ++i) {
+    if (gates[i].empty()) continue;
+    const std::string where = (*specs)[i].where + ".gate";
+    const auto found = std::find(names.begin(), names.end(), gates[i]);
+    if (found == names.end()) {
+      const std::optional<std::string> nearest = json::Nearest(gates[i], names);
+      return Bad(where, "there is no reward called \"" + gates[i] + "\" in this chain" +
+                            (nearest ? "; did you mean \"" + *nearest + "\"?" : ""));
+    }
+    (*specs)[i].gate = static_cast<size_t>(found - names.begin());
+    if (*(*specs)[i].gate == i) return Bad(where, "a reward can't be its own gate; name another");
+  }
+  for (size_t i = 0; i < specs->size(); ++i) {
+    std::optional<size_t> at = (*specs)[i].gate;
+    for (size_t steps = 0; at && steps < specs->size(); ++steps) at = (*specs)[*at].gate;
+    if (!at) continue;
+    return Bad((*specs)[i].where + ".gate",
+               "leads in a circle of gates, so none of them could be decided first; leave one out");
+  }
+  return OkStatus();
+}
+
+Result<std::string> GateName(const json::Value& entry, const std::string& where) {
+  const json::Value gate = entry.is_object() ? entry["gate"] : json::Value();
+  if (!gate) return std::string();
+  const std::string_view name = gate.StringOr("");
+  if (name.empty()) return Bad(where + ".gate", "must be the name of another reward of the chain");
+  return std::string(name);
+}
+
 }  // namespace
 
 Result<PluginInstance> CreateEntryPlugin(Session& session, const EntrySpec& spec,
@@ -151,17 +188,20 @@ Result<std::vector<EntrySpec>> ReadEntries(const json::Value& entries, std::stri
   const bool is_list = entries.is_array();
   const size_t n = is_list ? entries.size() : 1;
   std::set<std::string> names;
+  std::vector<std::string> gates;
   for (size_t i = 0; i < n; ++i) {
     std::string where(what);
     if (is_list) where += "[" + std::to_string(i) + "]";
-    RETORT_ASSIGN_OR_RETURN(EntrySpec spec,
-                            ReadEntry(is_list ? entries[i] : entries, kind, std::move(where)));
+    const json::Value entry = is_list ? entries[i] : entries;
+    RETORT_ASSIGN_OR_RETURN(EntrySpec spec, ReadEntry(entry, kind, std::move(where)));
+    RETORT_ASSIGN_OR_RETURN(gates.emplace_back(), GateName(entry, spec.where));
     if (!names.insert(spec.name).second && kind == "reward") {
       return Bad(spec.where,
                  "a second reward called \"" + spec.name + "\"; give each a \"name\" of its own");
     }
     specs.push_back(std::move(spec));
   }
+  RETORT_RETURN_IF_ERROR(ResolveGates(gates, &specs));
   return specs;
 }
 

@@ -21,6 +21,7 @@ struct EntrySpec {
   std::string name;    // unique in the chain
   std::string config = "{}";
   double weight = 1;
+  std::optional<size_t> gate;  // of a reward: the entry whose score must be positive
   OnError on_error = OnError::kSkip;
   double max_error_rate = 0.01;
   std::optional<bool> isolate;        // unset: in a worker unless built in
@@ -29,7 +30,8 @@ struct EntrySpec {
 };
 
 // `kind` is "reward" or "filter". Two entries of one plugin without names of their own are
-// refused: their columns could not be told apart.
+// refused: their columns could not be told apart. So is a gate that is no reward of the chain, the
+// reward itself, or behind it in a circle.
 Result<std::vector<EntrySpec>> ReadEntries(const json::Value& entries, std::string_view kind,
                                            std::string_view what);
 

@@ -21,6 +21,7 @@ Result<RewardChain::Entry> MakeEntry(Session& session, const EntrySpec& spec, re
   RewardChain::Entry entry;
   entry.name = spec.name;
   entry.weight = spec.weight;
+  entry.gate = spec.gate;
   entry.counts.name = spec.name;
   entry.on_error = spec.on_error;
   entry.fuse = Fuse(spec.max_error_rate);
@@ -113,6 +114,20 @@ void SumRewards(const std::vector<RewardChain::Entry>& entries, RewardTable& tab
   }
 }
 
+// The entries behind gates, those with the fewest gates above them first.
+std::vector<size_t> GateOrder(const std::vector<RewardChain::Entry>& entries) {
+  std::vector<std::pair<size_t, size_t>> by_depth;
+  for (size_t c = 0; c < entries.size(); ++c) {
+    size_t depth = 0;
+    for (auto at = entries[c].gate; at; at = entries[*at].gate) ++depth;
+    if (depth > 0) by_depth.emplace_back(depth, c);
+  }
+  std::sort(by_depth.begin(), by_depth.end());
+  std::vector<size_t> order;
+  for (const auto& [depth, column] : by_depth) order.push_back(column);
+  return order;
+}
+
 }  // namespace
 
 std::string_view ScoreStatusName(ScoreStatus status) {
@@ -136,6 +151,7 @@ Result<RewardChain> RewardChain::Create(Session& session, const json::Value& ent
     chain.names_.push_back(entry.name);
     chain.entries_.push_back(std::move(entry));
   }
+  chain.gated_ = GateOrder(chain.entries_);
   return chain;
 }
 
@@ -182,8 +198,27 @@ Result<RewardTable> RewardChain::Score(std::span<const data::Sample> samples,
     RETORT_RETURN_IF_ERROR(FindAnswers(entry, views, call, table));
     break;
   }
+  ApplyGates(table);
   SumRewards(entries_, table);
   return table;
+}
+
+void RewardChain::ApplyGates(RewardTable& table) const {
+  if (gated_.empty()) return;
+  table.ungated = table.score;
+  for (size_t i = 0; i < table.n_samples; ++i) {
+    for (const size_t column : gated_) {
+      const size_t cell = i * table.n_rewards + column;
+      const size_t gate = i * table.n_rewards + *entries_[column].gate;
+      if (table.status[cell] != ScoreStatus::kOk) continue;
+      if (table.status[gate] != ScoreStatus::kOk) {
+        table.status[cell] = ScoreStatus::kNotApplicable;
+        table.score[cell] = kNaN;
+      } else if (!(table.score[gate] > 0)) {
+        table.score[cell] = 0;
+      }
+    }
+  }
 }
 
 Status RewardChain::ScoreEntry(size_t column, const SampleViews& views, const ChainCall& call,
@@ -328,6 +363,11 @@ void RewardChain::WriteFields(const RewardTable& table, size_t sample, json::Wri
   }
   out.EndObject();
   out.Field("reward", table.reward[sample]);
+  if (!gated_.empty()) {
+    out.Key("ungated").BeginObject();
+    for (const size_t c : gated_) out.Field(names_[c], table.ungated[sample * size() + c]);
+    out.EndObject();
+  }
   if (!has_info) return;
   out.Key("info").BeginObject();
   for (size_t c = 0; c < entries_.size(); ++c) {

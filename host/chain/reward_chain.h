@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,10 +31,13 @@ std::string_view ScoreStatusName(ScoreStatus status);  // "ok", "not_applicable"
 // The results of one Score call: n_samples rows of n_rewards columns, row-major.
 struct RewardTable {
   size_t n_samples = 0, n_rewards = 0;
-  std::vector<double> score;  // NaN unless the status is kOk
+  // NaN unless the status is kOk. Behind a gate: 0 where the gate's score is not positive, and not
+  // applicable where the gate was not measured.
+  std::vector<double> score;
   std::vector<ScoreStatus> status;
   std::vector<std::string> info;   // what the plugin reported about the sample (JSON), or ""
   std::vector<std::string> error;  // why, where the status is kError or kTimeout; else ""
+  std::vector<double> ungated;     // as `score`, before gates; empty: the chain has none
   std::vector<double> reward;      // [n_samples] weighted sum of the kOk scores; NaN: none was kOk
   // [n_samples] answer classes by the first entry that has them: the index of the first sample of
   // the same group with an equal answer, relative to the group's first; -1: no answer. Empty: no
@@ -54,10 +58,11 @@ struct RewardCounts {
 
 class RewardChain {
  public:
-  // `entries`: an array (or one entry) of {"plugin", "name", "weight", "config", "on_error",
-  // "max_error_rate", "isolate", "timeout_ms"} or plain ids ("number_match", "reward/format").
-  // Absent: an empty chain. `what` is the key path in errors ("stages.clean.rewards"). Wrong keys,
-  // unknown plugins and configs are INVALID_ARGUMENT or NOT_FOUND.
+  // `entries`: an array (or one entry) of {"plugin", "name", "weight", "gate", "config",
+  // "on_error", "max_error_rate", "isolate", "timeout_ms"} or plain ids ("number_match",
+  // "reward/format"). Absent: an empty chain. `what` is the key path in errors
+  // ("stages.clean.rewards"). Wrong keys, unknown plugins and configs are INVALID_ARGUMENT or
+  // NOT_FOUND.
   static Result<RewardChain> Create(Session& session, const json::Value& entries, retort_key key,
                                     std::string_view what = "rewards");
   RewardChain() = default;  // empty
@@ -70,6 +75,7 @@ class RewardChain {
   std::vector<double> weights() const;
   bool needs_ids() const;    // some entry reads token ids: ChainCall.tokenizer must be set
   bool has_answers() const;  // some entry has answer classes
+  bool is_gated(size_t column) const { return entries_[column].gate.has_value(); }
 
   // Scores samples; those of a group are adjacent. Entries get batches of about their preferred
   // size, GROUPWISE entries whole groups only. CANCELLED when asked to stop; ABORTED when an entry
@@ -82,12 +88,13 @@ class RewardChain {
   void LogFailures(const ChainCall& call) const;
 
   // Writes "rewards": {name: number or null}, "status": {…} and "reward" of one sample into the
-  // open object; also "info" where an entry reported something.
+  // open object; also "ungated" of rewards behind a gate, "info" where an entry reported something.
   void WriteFields(const RewardTable& table, size_t sample, json::Writer& out) const;
 
   struct Entry {
     std::string name;
     double weight = 1;
+    std::optional<size_t> gate;  // another entry
     OnError on_error = OnError::kSkip;
     Fuse fuse;
     RewardCounts counts;
@@ -101,11 +108,13 @@ class RewardChain {
                     RewardTable& table);
   Status ScoreBatch(size_t column, const SampleViews& views, SampleRange range, PluginCall& plugin,
                     const ChainCall& call, RewardTable& table);
+  void ApplyGates(RewardTable& table) const;
   Status FindAnswers(Entry& entry, const SampleViews& views, const ChainCall& call,
                      RewardTable& table);
 
   std::vector<Entry> entries_;
   std::vector<std::string> names_;
+  std::vector<size_t> gated_;  // entries behind gates, each after its gate
 };
 
 }  // namespace retort::host

@@ -22,6 +22,7 @@
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stage_lora.h"
 #include "host/pipeline/stage_models.h"
+#include "host/pipeline/stage_policy.h"
 #include "host/pipeline/stage_teacher.h"
 #include "host/plugin/lock.h"
 
@@ -126,6 +127,10 @@ class Planner {
     }
     if (stage.kind == StageKind::kDistill) {
       const Status wants = CheckDistillLosses(session_, stage);
+      if (!wants.ok()) return AsUsage(wants, Place(stage, "loss"));
+    }
+    if (stage.kind == StageKind::kGrpo) {
+      const Status wants = WantsOfPolicy(session_, stage).status();
       if (!wants.ok()) return AsUsage(wants, Place(stage, "loss"));
     }
     return CheckPlugin(stage, "optimizer", "optimizer", train->optimizer, train->optimizer_config);
@@ -241,7 +246,9 @@ class Planner {
       case StageKind::kGrpo: {
         const GrpoStage& g = stage.grpo;
         RETORT_ASSIGN_OR_RETURN(planned->records, Count(g.data, g.limit, at_most));
-        return OkStatus();
+        if (!g.cold_start) return OkStatus();
+        bool fewer = false;  // examples are found or found missing here, and not shown
+        return Count(g.cold_start->data, g.cold_start->limit, &fewer).status();
       }
       case StageKind::kEval: break;
     }
@@ -298,6 +305,8 @@ class Planner {
       RETORT_RETURN_IF_ERROR(train::FreezeParams(model.graph, train.trainable, train.frozen));
       RETORT_ASSIGN_OR_RETURN(model.optimizer_bytes, OptimizerBytes(train, model.graph));
     }
+    const GrpoStage& policy = stage.grpo;
+    if (policy.sync_ref_model && !trained) storage = model::Storage::kF32;  // it is written to
     model.dtypes = model::PlanStorage(model.graph, {.storage = storage, .for_training = trained},
                                       opened->source.get())
                        .dtypes;
@@ -321,13 +330,25 @@ class Planner {
       const engine::TrainMemory work =
           policy ? GrpoWork(stage.grpo, model, threads) : SftWork(stage.sft, model, threads);
       planned->recompute = work.recompute;
-      return engine::EstimateTraining(model.graph, work).total() +
-             (policy ? RolloutBytes(stage.grpo, model.graph, model.dtypes) : 0);
+      const int64_t bytes = engine::EstimateTraining(model.graph, work).total();
+      if (!policy) return bytes;
+      RETORT_ASSIGN_OR_RETURN(const int64_t reference, OwnReferenceBytes(stage));
+      return bytes + reference + RolloutBytes(stage.grpo, model.graph, model.dtypes);
     }
     if (train != nullptr) return engine::WeightBytes(model.graph, model.dtypes);  // of a reference
     RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, Open(RootOf(ref)));
     return DecodeBytes(stage, {.label = ref.text, .opened = opened}, model.graph, model.dtypes,
                        planned->records);
+  }
+
+  // Of a reference that is the model as the stage begins.
+  Result<int64_t> OwnReferenceBytes(const StageConfig& stage) {
+    const GrpoStage& config = stage.grpo;
+    if (config.reference || config.lora) return 0;
+    RETORT_ASSIGN_OR_RETURN(const PolicyWants wants, WantsOfPolicy(session_, stage));
+    if (!wants.reference) return 0;
+    RETORT_ASSIGN_OR_RETURN(const SizedModel model, SizeOf(stage, config.model, false));
+    return engine::WeightBytes(model.graph, model.dtypes);
   }
 
   Result<int64_t> DecodeBytes(const StageConfig& stage, const StageModel& model,

@@ -19,6 +19,10 @@ int64_t MicroBatchTokens(const SftStage& stage) {
   return std::max(std::min(wanted, stage.batch_tokens), stage.max_length);
 }
 
+int64_t MicroBatchTokens(const GrpoStage& stage) {
+  return stage.micro_batch_tokens > 0 ? stage.micro_batch_tokens : kPolicyMicroBatch;
+}
+
 int64_t MicroBatches(const SftStage& stage) {
   if (stage.per_device > 0) return stage.accumulation;
   const int64_t tokens = MicroBatchTokens(stage);
@@ -62,8 +66,7 @@ engine::TrainMemory SftWork(const SftStage& stage, const SizedModel& model, int3
 
 engine::TrainMemory GrpoWork(const GrpoStage& stage, const SizedModel& model, int32_t n_threads) {
   const int64_t longest = kUsualPrompt + stage.sampling.max_tokens;
-  const int64_t wanted =
-      stage.micro_batch_tokens > 0 ? stage.micro_batch_tokens : kPolicyMicroBatch;
+  const int64_t wanted = MicroBatchTokens(stage);
   const int64_t sequences =
       stage.prompts_per_step / stage.steps_per_generation * stage.num_generations;
   const int64_t all = sequences * longest, tokens = std::min(std::max(wanted, longest), all);

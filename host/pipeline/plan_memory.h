@@ -17,6 +17,7 @@ namespace retort::host {
 
 // The most tokens that a micro-batch of the stage holds, and micro-batches of a step.
 int64_t MicroBatchTokens(const SftStage& stage);
+int64_t MicroBatchTokens(const GrpoStage& stage);
 int64_t MicroBatches(const SftStage& stage);
 
 // A model as a stage keeps it in memory; one that it trains with its adapter, if any, as the last

@@ -53,6 +53,9 @@ class ConfigBuilder {
   void ReadGrpo(const Node& node, const std::string& path, StageConfig* stage);
   void ReadRollouts(const Node& node, const std::string& path, GrpoStage* g);
   void ReadDistill(const Node& node, const std::string& path, StageConfig* stage);
+  // The reference that follows the policy.
+  void ReadReference(const Node& node, const std::string& path, StageConfig* stage);
+  void ReadColdStart(const Node& node, const std::string& path, StageConfig* stage);
   void CheckPpo(const Node& node, const std::string& path);
   void ReadGenerate(const Node& node, const std::string& path, StageConfig* stage);
   // Who answers: a model or a generator plugin.

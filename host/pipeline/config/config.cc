@@ -216,6 +216,7 @@ std::vector<const ModelRef*> StageConfig::Models() const {
 std::vector<const std::vector<DataRef>*> StageConfig::DataLists() const {
   std::vector<const std::vector<DataRef>*> lists = {&generate.data, &filter.data, &sft.data,
                                                     &grpo.data};
+  if (grpo.cold_start) lists.push_back(&grpo.cold_start->data);
   for (const EvalTask& task : eval.tasks) lists.push_back(&task.data);
   if (const TrainingConfig* train = training()) {
     lists.push_back(&train->evaluation.data);

@@ -86,6 +86,7 @@ struct ChainConfig {
 struct LossEntry {
   std::string plugin, config = "{}";
   double weight = 1;
+  std::string name = {};  // in metrics; "": the plugin's
 };
 
 // A generator plugin that answers instead of a model.
@@ -201,6 +202,14 @@ struct DistillOptions {
   DecodingOptions decoding = {};
 };
 
+// Supervised examples beside the completions of each step of a grpo stage.
+struct ColdStartOptions {
+  std::vector<DataRef> data = {};
+  int64_t limit = 0, max_length = 4096;
+  double ratio = 0.1;  // of a step's sequences
+  std::string truncation = "drop", train_on = "completion";
+};
+
 // Reinforcement by rewards of sampled completions.
 struct GrpoStage : TrainingConfig {
   std::string algorithm =
@@ -217,6 +226,11 @@ struct GrpoStage : TrainingConfig {
   std::string prefix = {};
   SamplingOptions sampling = {};
   std::optional<ModelRef> reference = {};  // unset: the model as the stage began
+  bool sync_ref_model = false;             // the reference follows the policy
+  double ref_model_mixup_alpha = 0.6;      // the policy's share in it, taken anew every
+  int64_t ref_model_sync_steps = 512;      // so many steps
+  std::optional<ColdStartOptions> cold_start = {};
+  double target_kl = 0;  // divergence from the policy that drew; over 1.5 times it a round ends
   std::string advantage = "group";
   double advantage_eps = 1e-4;
   double kl_coef = 0;  // of the KL divergence to the reference in the reward

@@ -75,11 +75,6 @@ std::vector<KeySpec> RewardKeys() {
            .fallback = "1e-4",
            .summary = "added to deviations",
            .min = 0},
-          {.name = "kl_coef",
-           .kind = kNumber,
-           .fallback = "0",
-           .summary = "of the divergence from the reference, taken off the reward",
-           .min = 0},
           {.name = "mask_truncated_completions",
            .kind = kBool,
            .fallback = "true",
@@ -118,7 +113,80 @@ std::vector<KeySpec> RewardKeys() {
            .max = 1}};
 }
 
+// What holds the policy near to where it was, or to examples.
+std::vector<KeySpec> HoldingKeys() {
+  return {{.name = "reference",
+           .kind = kString,
+           .summary = "model that divergence is measured from; by default the model as the stage "
+                      "begins"},
+          {.name = "sync_ref_model",
+           .kind = kBool,
+           .fallback = "false",
+           .summary = "the reference follows the policy"},
+          {.name = "ref_model_mixup_alpha",
+           .kind = kNumber,
+           .fallback = "0.6",
+           .summary = "then: it becomes alpha * policy + (1 - alpha) * reference",
+           .min = 0,
+           .max = 1},
+          {.name = "ref_model_sync_steps",
+           .kind = kInt,
+           .fallback = "512",
+           .summary = "every so many steps",
+           .min = 1},
+          {.name = "kl_coef",
+           .kind = kNumber,
+           .fallback = "0",
+           .summary = "of the divergence from the reference, taken off the reward",
+           .min = 0},
+          {.name = "target_kl",
+           .kind = kNumber,
+           .fallback = "0",
+           .summary = "over 1.5 times this divergence from the policy that drew the completions no "
+                      "further step is made on them; 0: no limit",
+           .min = 0},
+          {.name = "cold_start",
+           .kind = kObject,
+           .summary = "supervised examples in each step",
+           .object = &ColdStartSpec()}};
+}
+
 }  // namespace
+
+const ObjectSpec& ColdStartSpec() {
+  static const ObjectSpec spec = {
+      .title = "cold_start",
+      .keys = {DataKey(),
+               LimitKey(),
+               {.name = "ratio",
+                .kind = kNumber,
+                .summary = "their share of a step's sequences (at least one)",
+                .required = true,
+                .min = 1e-6,
+                .max = 0.9},
+               {.name = "weight",
+                .kind = kNumber,
+                .summary = "of their sft loss beside the policy's; by default ratio / (1 - ratio)",
+                .min = 0,
+                .max = 1e9},
+               {.name = "max_length",
+                .kind = kInt,
+                .fallback = "4096",
+                .summary = "tokens of an example",
+                .min = 2,
+                .max = 1e7},
+               {.name = "truncation",
+                .kind = kString,
+                .fallback = "\"drop\"",
+                .summary = "an example beyond max_length",
+                .choices = "drop|keep_start|error"},
+               {.name = "train_on",
+                .kind = kString,
+                .fallback = "\"completion\"",
+                .summary = "tokens with a label",
+                .choices = "completion|assistant|all"}}};
+  return spec;
+}
 
 const ObjectSpec& GrpoSpec() {
   static const ObjectSpec spec = [] {
@@ -130,10 +198,6 @@ const ObjectSpec& GrpoSpec() {
                               .summary = "a name, a path or @stage",
                               .required = true},
                              LoraKey(),
-                             {.name = "reference",
-                              .kind = kString,
-                              .summary = "model that divergence is measured from; by default the "
-                                         "model as the stage begins"},
                              {.name = "algorithm",
                               .kind = kString,
                               .fallback = "\"grpo\"",
@@ -144,9 +208,9 @@ const ObjectSpec& GrpoSpec() {
                               .summary = "added up by weight; by default the algorithm's",
                               .item = kObject,
                               .object = &LossEntrySpec()}},
-                    .reserved = {"preset", "gate", "cold_start", "max_skips"}};
-    for (const auto& keys :
-         {RolloutKeys(), RewardKeys(), OptimizerKeys(), TrainingKeys(), KeepingKeys()}) {
+                    .reserved = {"preset", "max_skips"}};
+    for (const auto& keys : {RolloutKeys(), RewardKeys(), HoldingKeys(), OptimizerKeys(),
+                             TrainingKeys(), KeepingKeys()}) {
       for (KeySpec key : keys) {
         const std::string_view name = key.name;
         if (name == "batch_tokens" || name == "batch") continue;  // steps are made of prompts

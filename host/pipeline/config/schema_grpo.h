@@ -1,4 +1,4 @@
-// The keys of a grpo stage.
+// The keys of a grpo stage, and of its cold_start.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,5 +7,6 @@
 namespace retort::host {
 
 const ObjectSpec& GrpoSpec();
+const ObjectSpec& ColdStartSpec();
 
 }  // namespace retort::host

@@ -157,6 +157,9 @@ const ObjectSpec& RewardEntrySpec() {
                 .summary = "in the weighted sum",
                 .min = -1e9,
                 .max = 1e9},
+               {.name = "gate",
+                .kind = kString,
+                .summary = "another reward of the chain: 0 where that one is not positive"},
                {.name = "on_error",
                 .kind = kString,
                 .fallback = "\"skip\"",
@@ -166,7 +169,7 @@ const ObjectSpec& RewardEntrySpec() {
                IsolateKey(),
                TimeoutKey()},
       .shorthand = "plugin",
-      .reserved = {"gate", "model", "at", "reduce"}};
+      .reserved = {"model", "at", "reduce"}};
   return spec;
 }
 

@@ -17,10 +17,12 @@
 #include "host/pipeline/plan_memory.h"
 #include "host/pipeline/stage.h"
 #include "host/pipeline/stage_data.h"
+#include "host/pipeline/stages/cold_start.h"
 #include "host/pipeline/stages/evaluation.h"
 #include "host/pipeline/stages/policy_batches.h"
 #include "host/pipeline/stages/policy_log.h"
 #include "host/pipeline/stages/policy_reference.h"
+#include "host/pipeline/stages/policy_scores.h"
 #include "host/pipeline/stages/rollouts.h"
 #include "host/pipeline/stages/stage_trainer.h"
 #include "host/pipeline/stages/token_advantages.h"
@@ -28,17 +30,24 @@
 namespace retort::host {
 namespace {
 
+// Over this many times target_kl no further step is made: stable-baselines3's and Spinning Up's.
+constexpr double kDivergenceLimit = 1.5;
+
 struct Progress {
   int64_t step = 0;            // optimizer steps done
   int64_t position = 0;        // prompts used up
   int64_t tokens = 0;          // through the model
   int64_t samples_offset = 0;  // bytes of samples.jsonl
   int64_t evaluated = 0;       // step of the last evaluation
+  int64_t early_stops = 0;     // rounds that target_kl ended
+  data::LoaderState cold_start = {};
 
   std::string ToJson() const {
     json::Writer writer;
     writer.BeginObject().Field("step", step).Field("position", position).Field("tokens", tokens);
     writer.Field("samples_offset", samples_offset).Field("evaluated", evaluated);
+    writer.Field("early_stops", early_stops);
+    writer.Field("cold_epoch", cold_start.epoch).Field("cold_row", cold_start.row);
     return writer.EndObject().Take();
   }
   static Result<Progress> FromJson(const std::string& text) {
@@ -50,20 +59,30 @@ struct Progress {
     RETORT_ASSIGN_OR_RETURN(progress.tokens, root["tokens"].AsInt());
     RETORT_ASSIGN_OR_RETURN(progress.samples_offset, root["samples_offset"].AsInt());
     progress.evaluated = root["evaluated"].IntOr(0);
+    progress.early_stops = root["early_stops"].IntOr(0);
+    progress.cold_start = {.epoch = root["cold_epoch"].IntOr(0), .row = root["cold_row"].IntOr(0)};
     return progress;
   }
 };
 
 class PolicyLoop {
  public:
-  PolicyLoop(StageRun& run, StageTrainer& trainer, RolloutMaker& rollouts, Evaluation& evaluation,
-             std::optional<PolicyReference> reference, int64_t total_steps, Progress progress)
+  struct Parts {
+    StageTrainer& trainer;
+    RolloutMaker& rollouts;
+    const PolicyReference* reference;  // or NULL
+    ColdStart* cold_start;             // or NULL
+    Evaluation& evaluation;
+  };
+  PolicyLoop(StageRun& run, const Parts& parts, int64_t total_steps, Progress progress)
       : run_(run),
         config_(run.stage->grpo),
-        trainer_(trainer),
-        rollouts_(rollouts),
-        evaluation_(evaluation),
-        reference_(std::move(reference)),
+        trainer_(parts.trainer),
+        rollouts_(parts.rollouts),
+        reference_(parts.reference),
+        cold_start_(parts.cold_start),
+        evaluation_(parts.evaluation),
+        scores_(run, parts.trainer, parts.reference),
         total_steps_(total_steps),
         progress_(progress) {}
 
@@ -90,6 +109,18 @@ class PolicyLoop {
   }
 
  private:
+  // The completions of a round, and what was measured of them.
+  struct Drawn {
+    const Rollouts& rollouts;
+    const TokenValues& values;
+    PolicyBatches batches;
+    double score_seconds;
+  };
+  struct StepNotes {
+    bool first;                        // on these completions
+    std::optional<double> divergence;  // from the policy that drew them, where it was measured
+  };
+
   bool EvaluationIsDue() const {
     return evaluation_.IsDue(progress_.step, progress_.evaluated, total_steps_);
   }
@@ -113,7 +144,7 @@ class PolicyLoop {
     RETORT_ASSIGN_OR_RETURN(Rollouts rollouts, rollouts_.Make(progress_.step, progress_.position));
     if (rollouts.samples.empty()) WarnOfNothingToLearn(rollouts);
     const Stopwatch score_watch;
-    RETORT_ASSIGN_OR_RETURN(TokenValues values, Measure(rollouts));
+    RETORT_ASSIGN_OR_RETURN(TokenValues values, scores_.Measure(rollouts));
     if (config_.algorithm == "ppo") {
       SetTokenAdvantages(&rollouts, &values);
     } else {
@@ -121,18 +152,20 @@ class PolicyLoop {
       SetAdvantages(&rollouts);
     }
     const double score_seconds = score_watch.Seconds();
-    RETORT_RETURN_IF_ERROR(
-        AppendSamples(rollouts, rollouts_.reward_names(), progress_.step, samples));
+    RETORT_RETURN_IF_ERROR(AppendSamples(rollouts, rollouts_.chain(), progress_.step, samples));
     FaultPoint("rollouts.written");
     run_.numbers.Add("generate_seconds", rollouts.generate_seconds);
     run_.numbers.Add("reward_seconds", rollouts.reward_seconds);
     run_.numbers.Add("score_seconds", score_seconds);
     run_.numbers.Add("samples", static_cast<double>(rollouts.samples.size()));
     const double floor = EntropyFloor(rollouts, values, config_.top_entropy_quantile);
-    const PolicyBatches batches(rollouts, values, floor,
-                                graph::TextsMayShareRows(trainer_.model().graph()));
-    for (int64_t pass = 0; pass < config_.num_iterations; ++pass) {
-      RETORT_RETURN_IF_ERROR(Pass(rollouts, batches, pass, score_seconds));
+    const Drawn drawn = {
+        rollouts, values,
+        PolicyBatches(rollouts, values, floor, graph::TextsMayShareRows(trainer_.model().graph())),
+        score_seconds};
+    bool goes_on = true;
+    for (int64_t pass = 0; pass < config_.num_iterations && goes_on; ++pass) {
+      RETORT_ASSIGN_OR_RETURN(goes_on, Pass(drawn, pass));
     }
     progress_.position = rollouts.position;
     return OkStatus();
@@ -141,14 +174,13 @@ class PolicyLoop {
   void WarnOfNothingToLearn(const Rollouts& rollouts) {
     run_.Warn("step " + std::to_string(progress_.step + 1) +
               ": all rewards were equal in each of " + std::to_string(rollouts.drawn_groups) +
-              " groups that dynamic_sampling drew, so no weight changes. Look at the rewards in "
+              " groups that dynamic_sampling drew, so they teach nothing. Look at the rewards in "
               "samples.jsonl, take easier prompts or more of them (num_generations)");
   }
 
-  // Every group once, in steps_per_generation steps.
-  Status Pass(const Rollouts& rollouts, const PolicyBatches& batches, int64_t pass,
-              double score_seconds) {
-    std::vector<size_t> order(rollouts.rewards.size());
+  // Every group once, in steps_per_generation steps; false: target_kl ends the round.
+  Result<bool> Pass(const Drawn& drawn, int64_t pass) {
+    std::vector<size_t> order(drawn.rollouts.rewards.size());
     std::iota(order.begin(), order.end(), size_t{0});
     Shuffle(Derive(Derive(run_.key(), "minibatches"), static_cast<uint64_t>(progress_.step)),
             &order);
@@ -156,17 +188,33 @@ class PolicyLoop {
     for (size_t s = 0; s < steps && progress_.step < total_steps_; ++s) {
       const size_t begin = order.size() * s / steps, end = order.size() * (s + 1) / steps;
       const std::span<const size_t> groups(order.data() + begin, end - begin);
-      const bool first = pass == 0 && s == 0;
-      RETORT_RETURN_IF_ERROR(Step(rollouts, batches, groups, first ? score_seconds : -1));
+      StepNotes notes = {.first = pass == 0 && s == 0, .divergence = {}};
+      if (config_.target_kl > 0 && !notes.first) {
+        RETORT_ASSIGN_OR_RETURN(notes.divergence,
+                                scores_.Divergence(drawn.rollouts, drawn.values, groups));
+        if (*notes.divergence > kDivergenceLimit * config_.target_kl) {
+          run_.numbers.Set("early_stops", static_cast<double>(++progress_.early_stops));
+          return false;
+        }
+      }
+      RETORT_RETURN_IF_ERROR(Step(drawn, groups, notes));
     }
-    return OkStatus();
+    return true;
   }
 
-  Status Step(const Rollouts& rollouts, const PolicyBatches& batches,
-              std::span<const size_t> groups, double score_seconds) {
-    const int64_t limit =
-        config_.micro_batch_tokens > 0 ? config_.micro_batch_tokens : kPolicyMicroBatch;
-    const std::vector<engine::MicroBatch> window = batches.Make(groups, limit);
+  // The groups' completions, then the examples of cold_start.
+  std::vector<engine::MicroBatch> WindowOf(const Drawn& drawn, std::span<const size_t> groups) {
+    const int64_t limit = MicroBatchTokens(config_);
+    std::vector<engine::MicroBatch> window = drawn.batches.Make(groups, limit);
+    if (cold_start_ == nullptr) return window;
+    for (engine::MicroBatch& batch : window) batch.losses = engine::kSequenceLosses;
+    for (engine::MicroBatch& batch : cold_start_->Next(limit)) window.push_back(std::move(batch));
+    progress_.cold_start = cold_start_->state();
+    return window;
+  }
+
+  Status Step(const Drawn& drawn, std::span<const size_t> groups, const StepNotes& notes) {
+    const std::vector<engine::MicroBatch> window = WindowOf(drawn, groups);
     const double rate = trainer_.LearningRate(progress_.step);
     const Stopwatch watch;
     Result<engine::StepResult> result =
@@ -184,42 +232,13 @@ class PolicyLoop {
                .unit = "steps",
                .rate = static_cast<double>(result->tokens) / std::max(watch.Seconds(), 1e-9),
                .metric = "reward",
-               .value = MeanOf(rollouts.total)});
-    return Log(*result, rollouts, rate, watch.Seconds(), score_seconds);
-  }
-
-  // Log-probabilities of the completions under the policy as it drew them and the reference.
-  Result<TokenValues> Measure(const Rollouts& rollouts) {
-    TokenValues values;
-    const bool several = config_.steps_per_generation * config_.num_iterations > 1;
-    const bool entropy = config_.top_entropy_quantile < 1;
-    const bool divergence = config_.kl_coef > 0, want_values = config_.algorithm == "ppo";
-    const std::vector<std::vector<int32_t>> ids = JoinedIds(rollouts.samples);
-    const auto score = [&](engine::Model& model, int32_t adapter, bool want_entropy,
-                           bool values_too) -> Result<std::vector<engine::ScoreResult>> {
-      std::vector<engine::ScoreRequest> requests =
-          ScoreRequests(rollouts.samples, ids, adapter, config_.sampling.temperature);
-      for (engine::ScoreRequest& request : requests) {
-        request.want_entropy = want_entropy;
-        request.want_values = values_too;
-      }
-      return model.Score(requests, 0, run_.options->cancel, {});
-    };
-    if (several || entropy || divergence || want_values) {
-      RETORT_ASSIGN_OR_RETURN(std::vector<engine::ScoreResult> results,
-                              score(trainer_.model(), trainer_.adapter(), entropy, want_values));
-      for (engine::ScoreResult& result : results) {
-        values.old_logp.push_back(std::move(result.logp));
-        if (entropy) values.entropy.push_back(std::move(result.entropy));
-        if (want_values) values.old_value.push_back(std::move(result.values));
-      }
+               .value = MeanOf(drawn.rollouts.total)});
+    if (config_.sync_ref_model && progress_.step % config_.ref_model_sync_steps == 0) {
+      RETORT_RETURN_IF_ERROR(MixIntoReference(trainer_.model().Params(),
+                                              reference_->weights().Params(),
+                                              config_.ref_model_mixup_alpha));
     }
-    if (reference_) {
-      RETORT_ASSIGN_OR_RETURN(std::vector<engine::ScoreResult> results,
-                              score(reference_->weights(), reference_->adapter(), false, false));
-      for (engine::ScoreResult& result : results) values.ref_logp.push_back(std::move(result.logp));
-    }
-    return values;
+    return Log(*result, drawn, notes, rate, watch.Seconds());
   }
 
   // R - kl_coef * sum of (old - ref) over the completion, as TRL's RLOO does.
@@ -242,7 +261,7 @@ class PolicyLoop {
                            .columns = {},
                            .weights = {}};
     const std::vector<std::vector<double>> columns =
-        ScoresByReward(*rollouts, rollouts_.reward_names().size());
+        ScoresByReward(*rollouts, rollouts_.chain().size());
     rewards.columns.assign(columns.begin(), columns.end());
     rewards.weights = rollouts_.chain().weights();
     const train::AdvantageOptions options = {.kind = *train::ParseAdvantage(config_.advantage),
@@ -272,8 +291,9 @@ class PolicyLoop {
     }
   }
 
-  Status Log(const engine::StepResult& result, const Rollouts& rollouts, double rate,
-             double train_seconds, double score_seconds) {
+  Status Log(const engine::StepResult& result, const Drawn& drawn, const StepNotes& notes,
+             double rate, double train_seconds) {
+    const Rollouts& rollouts = drawn.rollouts;
     const int64_t step = progress_.step;
     if (step % config_.logging_steps != 0 && step != 1 && step != total_steps_) return OkStatus();
     run_.numbers.Set("reward", MeanOf(rollouts.total));
@@ -284,12 +304,14 @@ class PolicyLoop {
                            .tokens = progress_.tokens,
                            .result = result};
     return trainer_.Log(run_, line, [&](json::Writer& writer) {
-      WriteRollouts(rollouts, rollouts_.reward_names(), writer);
+      WriteRollouts(rollouts, rollouts_.chain(), writer);
+      if (notes.divergence) writer.Field("approx_kl", *notes.divergence);
+      if (config_.target_kl > 0) writer.Field("early_stops", progress_.early_stops);
       writer.Field("train_seconds", train_seconds);
-      if (score_seconds < 0) return;  // the rollouts are those of an earlier step
+      if (!notes.first) return;  // the rollouts are those of an earlier step
       writer.Field("generate_seconds", rollouts.generate_seconds);
       writer.Field("reward_seconds", rollouts.reward_seconds);
-      writer.Field("score_seconds", score_seconds);
+      writer.Field("score_seconds", drawn.score_seconds);
     });
   }
 
@@ -314,8 +336,10 @@ class PolicyLoop {
   const GrpoStage& config_;
   StageTrainer& trainer_;
   RolloutMaker& rollouts_;
+  const PolicyReference* reference_;
+  ColdStart* cold_start_;
   Evaluation& evaluation_;
-  std::optional<PolicyReference> reference_;
+  PolicyScores scores_;
   const int64_t total_steps_;
   Progress progress_;
   int64_t saved_step_ = 0;  // of the last checkpoint
@@ -363,24 +387,40 @@ Result<StageOutput> RunGrpo(StageRun& run) {
   }
   RETORT_RETURN_IF_ERROR(run.folder->CutMetrics(run.stage->name, progress.step));
   run.numbers.Set("steps", static_cast<double>(total_steps));
+  if (progress.early_stops > 0) {
+    run.numbers.Set("early_stops", static_cast<double>(progress.early_stops));
+  }
   run.numbers.Set("prompts", static_cast<double>(records.size()));
   if (from && IsLast(*from, total_steps)) return OutputWithSamples(run, *from);
+  std::optional<ColdStart> cold_start;
+  if (config.cold_start) {
+    RETORT_ASSIGN_OR_RETURN(cold_start, ColdStart::Open(run, base));
+    RETORT_RETURN_IF_ERROR(cold_start->Restore(progress.cold_start));
+  }
   engine::TrainerOptions options;
   options.temperature = config.sampling.temperature;
   options.max_completion_length = static_cast<double>(config.sampling.max_tokens);
   options.micro_batch_tokens =
-      config.micro_batch_tokens > 0 ? config.micro_batch_tokens : kPolicyMicroBatch;
+      std::max(MicroBatchTokens(config), cold_start ? cold_start->longest() : 0);
   RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<StageTrainer> trainer,
                           StageTrainer::Create(run, base, total_steps, from, std::move(options)));
   std::optional<PolicyReference> reference;
   if ((trainer->sequence_needs() & RETORT_SEQUENCE_REF_LOGP) != 0 || config.kl_coef > 0) {
     RETORT_ASSIGN_OR_RETURN(reference, PolicyReference::Open(run, base, *trainer));
   }
+  if (config.sync_ref_model) trainer->AlsoKeep(reference->State());
+  if (from) RETORT_RETURN_IF_ERROR(trainer->Restore(*from));
   Evaluation evaluation(run, base);
   RETORT_RETURN_IF_ERROR(evaluation.Init());
   RolloutMaker rollouts(run, base, *trainer, std::move(records));
   RETORT_RETURN_IF_ERROR(rollouts.Init());
-  PolicyLoop loop(run, *trainer, rollouts, evaluation, std::move(reference), total_steps, progress);
+  PolicyLoop loop(run,
+                  {.trainer = *trainer,
+                   .rollouts = rollouts,
+                   .reference = reference ? &*reference : nullptr,
+                   .cold_start = cold_start ? &*cold_start : nullptr,
+                   .evaluation = evaluation},
+                  total_steps, progress);
   RETORT_ASSIGN_OR_RETURN(const checkpoint::Found last, loop.Run());
   return OutputWithSamples(run, last);
 }

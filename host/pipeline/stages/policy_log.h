@@ -20,11 +20,10 @@ double MeanOf(const std::vector<double>& values);
 std::vector<std::vector<double>> ScoresByReward(const Rollouts& rollouts, size_t n_rewards);
 
 // A line for each sample, with its rewards, the step, and what became of them.
-Status AppendSamples(const Rollouts& rollouts, const std::vector<std::string>& rewards,
-                     int64_t step, io::JsonlAppender* file);
+Status AppendSamples(const Rollouts& rollouts, const RewardChain& chain, int64_t step,
+                     io::JsonlAppender* file);
 
 // Into the open object of a line of metrics.jsonl.
-void WriteRollouts(const Rollouts& rollouts, const std::vector<std::string>& rewards,
-                   json::Writer& writer);
+void WriteRollouts(const Rollouts& rollouts, const RewardChain& chain, json::Writer& writer);
 
 }  // namespace retort::host

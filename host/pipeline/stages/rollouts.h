@@ -41,7 +41,6 @@ class RolloutMaker {
   Status Finish();
 
   int64_t n_prompts() const { return static_cast<int64_t>(records_.size()); }
-  const std::vector<std::string>& reward_names() const { return chain_.names(); }
   const RewardChain& chain() const { return chain_; }
 
  private:

@@ -71,6 +71,7 @@ Status StageTrainer::CreateLosses(StageRun& run, engine::TrainerOptions* options
   const TrainingConfig& config = *run.stage->training();
   for (size_t i = 0; i < config.losses.size(); ++i) {
     const LossEntry& entry = config.losses[i];
+    const std::string& name = entry.name.empty() ? entry.plugin : entry.name;
     const std::string place = "loss " + std::to_string(i);
     RETORT_ASSIGN_OR_RETURN(
         PluginInstance instance,
@@ -78,19 +79,15 @@ Status StageTrainer::CreateLosses(StageRun& run, engine::TrainerOptions* options
     const auto* rows =
         static_cast<const retort_token_loss_v1*>(instance.interface(RETORT_TOKEN_LOSS_INTERFACE));
     if (rows != nullptr) {
-      options->losses.push_back({.name = entry.plugin,
-                                 .table = rows,
-                                 .instance = instance.get(),
-                                 .weight = entry.weight});
+      options->losses.push_back(
+          {.name = name, .table = rows, .instance = instance.get(), .weight = entry.weight});
     } else {
       RETORT_ASSIGN_OR_RETURN(
           const retort_sequence_loss_v1* table,
           TableOf<retort_sequence_loss_v1>(instance, RETORT_SEQUENCE_LOSS_INTERFACE));
       sequence_needs_ |= table->spec(instance.get())->needs;
-      options->sequence_losses.push_back({.name = entry.plugin,
-                                          .table = table,
-                                          .instance = instance.get(),
-                                          .weight = entry.weight});
+      options->sequence_losses.push_back(
+          {.name = name, .table = table, .instance = instance.get(), .weight = entry.weight});
     }
     plugins_.push_back(std::move(instance));
   }
@@ -122,8 +119,14 @@ Status StageTrainer::CreatePlugins(StageRun& run, engine::TrainerOptions* option
   return OkStatus();
 }
 
+std::vector<engine::StateTensor> StageTrainer::State() {
+  std::vector<engine::StateTensor> state = trainer_->State();
+  state.insert(state.end(), beside_.begin(), beside_.end());
+  return state;
+}
+
 Status StageTrainer::Restore(const checkpoint::Found& from) {
-  const std::vector<engine::StateTensor> state = trainer_->State();
+  const std::vector<engine::StateTensor> state = State();
   RETORT_ASSIGN_OR_RETURN(const std::string scalars, checkpoint::LoadState(from.folder, state));
   RETORT_RETURN_IF_ERROR(trainer_->LoadScalars(scalars));
   const std::string path = io::Join(from.folder, checkpoint::kTrainerStateName);
@@ -184,7 +187,6 @@ Result<std::unique_ptr<StageTrainer>> StageTrainer::Create(
   RETORT_RETURN_IF_ERROR(made->CreatePlugins(run, &options));
   RETORT_ASSIGN_OR_RETURN(made->trainer_, made->model_->NewTrainer(options));
   run.numbers.Set("recompute", made->trainer_->recompute());
-  if (from) RETORT_RETURN_IF_ERROR(made->Restore(*from));
   return made;
 }
 
@@ -224,7 +226,7 @@ Result<checkpoint::Found> StageTrainer::Save(StageRun& run, const TrainingPoint&
   state_.train_batch_size = point.batch_size;
   state_.global_step = point.step;
   state_.num_input_tokens_seen = point.tokens;
-  const std::vector<engine::StateTensor> state = trainer_->State();
+  const std::vector<engine::StateTensor> state = State();
   io::FileSystem& fs = run.folder->fs();
   checkpoint::SaveRequest request;
   request.step = point.step;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/status.h"
@@ -42,12 +43,17 @@ inline constexpr uint64_t kMaxTrainerState = uint64_t{256} << 20;  // bytes of t
 
 class StageTrainer {
  public:
-  // Opens the model anew, or the checkpoint and its state. `extra` comes to what the config says:
-  // the teacher, the temperature, the longest micro-batch.
+  // Opens the model anew, or the checkpoint's, whose state is Restore's. `extra` comes to what the
+  // config says: the teacher, the temperature, the longest micro-batch.
   static Result<std::unique_ptr<StageTrainer>> Create(StageRun& run, const StageModel& base,
                                                       int64_t total_steps,
                                                       const std::optional<checkpoint::Found>& from,
                                                       engine::TrainerOptions extra);
+
+  // Tensors that checkpoints keep beside the optimizer's: live views, before Restore and Save.
+  void AlsoKeep(std::vector<engine::StateTensor> tensors) { beside_ = std::move(tensors); }
+  // The state of the checkpoint that Create opened.
+  Status Restore(const checkpoint::Found& from);
 
   engine::Trainer& trainer() { return *trainer_; }
   engine::Model& model() { return *model_; }  // the weights being trained: to score and sample with
@@ -68,8 +74,7 @@ class StageTrainer {
   explicit StageTrainer(train::Schedule schedule) : schedule_(schedule) {}
   Status CreatePlugins(StageRun& run, engine::TrainerOptions* options);
   Status CreateLosses(StageRun& run, engine::TrainerOptions* options);
-  Status Restore(const checkpoint::Found& from);
-
+  std::vector<engine::StateTensor> State();
   // The weights as they are now: an HF folder, or the adapter's.
   Result<std::vector<io::FileDigest>> WriteModel(io::FileSystem& fs, const std::string& folder);
 
@@ -78,6 +83,7 @@ class StageTrainer {
   std::vector<PluginInstance> plugins_;  // outlive trainer_
   std::unique_ptr<engine::Model> model_;
   std::unique_ptr<engine::Trainer> trainer_;
+  std::vector<engine::StateTensor> beside_;
   checkpoint::TrainerState state_;
   checkpoint::Environment environment_;
   train::Schedule schedule_;

@@ -287,6 +287,7 @@ Result<StageOutput> Attempt(StageRun& run, const StageModel& base, SftData& data
   RETORT_ASSIGN_OR_RETURN(
       const std::unique_ptr<StageTrainer> trainer,
       StageTrainer::Create(run, base, data.total_steps, from, std::move(options)));
+  if (from) RETORT_RETURN_IF_ERROR(trainer->Restore(*from));
   if (!held_back.batches.empty()) {
     RETORT_ASSIGN_OR_RETURN(std::vector<engine::MicroBatch> window,
                             held_back.make_window(held_back.batches, -1, *trainer));

@@ -48,6 +48,52 @@ TEST_F(RewardChainTest, TheSumWeighsWhatWasMeasuredAndLeavesOutTheRest) {
   EXPECT_TRUE(std::isnan(table.reward[1]));  // not applicable to any: null, not 0
 }
 
+TEST_F(RewardChainTest, AGateLetsARewardCountWhereAnotherIsPositive) {
+  auto chain = Rewards(R"([{"plugin": "count_ids", "weight": 10, "gate": "right"},
+                           {"plugin": "plain", "name": "right", "max_error_rate": 1}])");
+  std::vector<data::Sample> samples = Alone({"0.5", "0", "-2", "nan"});
+  for (data::Sample& sample : samples) sample.completion_ids = {7, 8, 9};
+  const RewardTable table = Score(chain, samples);
+  EXPECT_THAT(table.reward,
+              testing::Pointwise(testing::NanSensitiveDoubleEq(), {30.5, 0.0, -2.0, std::nan("")}));
+  for (size_t i = 0; i < samples.size(); ++i) EXPECT_EQ(table.ungated[2 * i], 3) << i;
+  EXPECT_EQ(table.score_at(1, 0), 0);
+  EXPECT_EQ(table.status_at(1, 0), ScoreStatus::kOk);
+  EXPECT_TRUE(std::isnan(table.score_at(3, 0)));  // whether it counts is not known: not 0
+  EXPECT_EQ(table.status_at(3, 0), ScoreStatus::kNotApplicable);
+  json::Writer out;
+  out.BeginObject();
+  chain.value().WriteFields(table, 1, out);
+  EXPECT_THAT(out.EndObject().Take(),
+              AllOf(HasSubstr(R"("rewards":{"count_ids":0)"), HasSubstr(R"("reward":0)"),
+                    HasSubstr(R"("ungated":{"count_ids":3)")));
+}
+
+TEST_F(RewardChainTest, AGateBehindAGateIsDecidedFirst) {
+  auto chain = Rewards(R"([{"plugin": "count_ids", "gate": "b"},
+                           {"plugin": "count_ids", "name": "b", "gate": "plain"}, "plain"])");
+  data::Sample shut = MakeSample(1, 1, "-1"), open = MakeSample(2, 2, "1");
+  shut.completion_ids = open.completion_ids = {7, 8};
+  const RewardTable table = Score(chain, {shut, open});
+  EXPECT_THAT(table.score, ElementsAre(0, 0, -1, 2, 2, 1));
+  EXPECT_FALSE(chain.value().is_gated(2));
+}
+
+TEST_F(RewardChainTest, GatesThatCanNotBeDecidedAreRefused) {
+  EXPECT_THAT(MessageOf(Rewards(R"([{"plugin": "plain", "gate": "groupd"}, "grouped"])")),
+              AllOf(HasSubstr("rewards[0].gate"), HasSubstr("no reward called \"groupd\""),
+                    HasSubstr("did you mean \"grouped\"")));
+  EXPECT_THAT(MessageOf(Rewards(R"(["grouped", {"plugin": "plain", "gate": "plain"}])")),
+              AllOf(HasSubstr("rewards[1].gate"), HasSubstr("its own gate")));
+  EXPECT_THAT(MessageOf(Rewards(R"(["grouped", {"plugin": "plain", "name": "a", "gate": "b"},
+                                    {"plugin": "plain", "name": "b", "gate": "a"}])")),
+              AllOf(HasSubstr("rewards[1].gate"), HasSubstr("circle")));
+  EXPECT_THAT(MessageOf(Rewards(R"([{"plugin": "plain", "gate": 3}])")),
+              AllOf(HasSubstr("rewards[0].gate"), HasSubstr("must be the name")));
+  EXPECT_THAT(MessageOf(Filters(R"([{"plugin": "keep", "gate": "plain"}])")),
+              HasSubstr("unknown key \"gate\""));
+}
+
 TEST_F(RewardChainTest, AFailedCallLeavesItsBatchUnmeasuredAndTheOthersMeasured) {
   auto chain = Rewards(R"([{"plugin": "by_three", "max_error_rate": 1}])");
   const RewardTable table = Score(chain, Alone({"1", "2", "crash", "4", "5"}));

@@ -100,6 +100,17 @@ TEST(SequenceLosses, GradientsMatchBesideATokenLoss) {
   CheckGradients({.layers = 1}, Losses({PolicyLoss()}, {CrossEntropy("ce", 0.3)}, 2));
 }
 
+// A step of completions and of supervised examples, each with its own loss: cold_start.
+TEST(SequenceLosses, GradientsMatchWhereMicroBatchesAreForOneKindOfLossEach) {
+  const TinySpec spec = {.layers = 1};
+  TinyModel<double> model(spec);
+  std::vector<MicroBatch> window = {Rollouts({5, 3}, spec.vocab), Rollouts({4}, spec.vocab, 2),
+                                    Documents({6, 2}, spec.vocab, 7)};
+  window[0].losses = window[1].losses = kSequenceLosses;
+  window[2].losses = kTokenLosses;
+  CheckGradientsOf(model, Losses({PolicyLoss(0.7)}, {CrossEntropy("ce", 0.25)}, 2), window);
+}
+
 TEST(SequenceLosses, PackingAccumulationAndChunksChangeNothing) {
   const TinySpec spec;
   TinyModel<double> model(spec);
