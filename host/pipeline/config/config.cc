@@ -13,6 +13,7 @@
 #include "host/pipeline/config/overrides.h"
 #include "host/pipeline/config/read.h"
 #include "host/pipeline/config/references.h"
+#include "host/pipeline/config/repeat.h"
 #include "host/pipeline/config/schema.h"
 #include "host/pipeline/config/schema_eval.h"
 #include "host/pipeline/config/tree.h"
@@ -32,15 +33,6 @@ Status ErrorList(const std::vector<std::string>& errors) {
     text += "\n… and " + std::to_string(errors.size() - kMaxErrors) + " more";
   }
   return InvalidArgument(std::move(text));
-}
-
-// A stage's name is a folder's name, and part of "@name" and "stages.name.key".
-bool IsStageName(std::string_view name) {
-  const auto fine = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '-';
-  };
-  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), fine);
 }
 
 }  // namespace
@@ -123,13 +115,6 @@ void ConfigBuilder::AddStage(const Node& node) {
   StageConfig stage;
   stage.name = StringAt(node, "name");
   const std::string path = "stages." + stage.name;
-  const Where& where = node.Find("name")->where;
-  if (!IsStageName(stage.name)) {
-    Fail(where, path, "a stage's name has letters, digits, '_' and '-', at most 64");
-  }
-  if (config_.FindStage(stage.name) != nullptr) {
-    Fail(where, path, "there is an earlier stage of this name");
-  }
   const std::string kind = StringAt(node, "kind");
   if (kind == "generate") ReadGenerate(node, path, &stage);
   if (kind == "filter") ReadFilter(node, path, &stage);
@@ -250,12 +235,15 @@ Result<PipelineConfig> ParsePipeline(std::string_view text, const std::string& p
   ValidateContext context = {.file_folder = io::Parent(path), .errors = {}};
   ExpandVariables(root, &context.errors);
   if (!context.errors.empty()) return ErrorList(context.errors);
+  const std::vector<std::string> repeats = ExpandRepeats(root, &context);
+  if (!context.errors.empty()) return ErrorList(context.errors);
+  const auto failed = [&] { return ErrorList(WithoutLaterRounds(context.errors, repeats)); };
   FillLoraDefaults(root);
   FillEvalDefaults(root);
   Validate(root, PipelineSpec(), "", &context);
-  if (!context.errors.empty()) return ErrorList(context.errors);
+  if (!context.errors.empty()) return failed();
   PipelineConfig config = ConfigBuilder(root, context.file_folder, &context.errors).Build();
-  if (!context.errors.empty()) return ErrorList(context.errors);
+  if (!context.errors.empty()) return failed();
   config.file = path;
   return config;
 }

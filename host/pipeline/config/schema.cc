@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "host/pipeline/config/lora.h"
+#include "host/pipeline/config/repeat.h"
 #include "host/pipeline/config/schema_eval.h"
 #include "host/pipeline/config/schema_grpo.h"
 #include "host/pipeline/config/schema_parts.h"
@@ -186,8 +187,9 @@ const ObjectSpec& Stage() {
                                                {"sft", &Sft()},
                                                {"distill", &Distill()},
                                                {"grpo", &GrpoSpec()},
-                                               {"eval", &EvalSpec()}},
-                                  .reserved_variants = {"reward_model", "export", "repeat"}};
+                                               {"eval", &EvalSpec()},
+                                               {"repeat", &RepeatSpec()}},
+                                  .reserved_variants = {"reward_model", "export"}};
   return spec;
 }
 

@@ -256,7 +256,7 @@ KeySpec NameKey() {
 KeySpec KindKey() {
   return {.name = "kind",
           .kind = kString,
-          .summary = "of the work: generate, filter, sft, distill, grpo, eval",
+          .summary = "of the work: generate, filter, sft, distill, grpo, eval, repeat",
           .required = true};
 }
 KeySpec DataKey() {
