@@ -333,7 +333,6 @@ const char* OurNameOf(std::string_view foreign) {
   static constexpr auto kNames = std::to_array<std::pair<std::string_view, const char*>>({
       {"use_peft", "lora"},
       {"max_kl", "target_kl"},
-      {"kl", "target_kl"},
       {"peft_config", "lora"},
       {"lora_r", "lora.r"},
       {"lora_rank", "lora.r"},
