@@ -64,7 +64,8 @@ peers: bench-build ## speed beside the peers (docs/benchmarks.md), and checkpoin
 
 peers-training: build ## training stages step by step beside transformers and TRL
 	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_training.py $(RETORT) && \
-	  $$python tests/peers/check_policy_training.py $(RETORT)
+	  $$python tests/peers/check_policy_training.py $(RETORT) && \
+	  $$python tests/peers/check_reward_model.py $(RETORT)
 
 bench-build: setup
 	@cmake --preset $(PRESET) -B $(BENCH) -DRETORT_BENCH=ON > /dev/null

@@ -49,6 +49,7 @@ class FormatReader {
   std::string_view Guess() const {
     if (Has("messages")) return "messages";
     if (Has("prompt") && Has("reward_model")) return "verl";
+    if (Has("chosen") && Has("rejected")) return "preference";
     if (Has("prompt")) return Has("chosen") ? "preference" : "prompt";
     if (Has("conversations")) return "sharegpt";
     if (Has("instruction")) return "alpaca";
@@ -102,6 +103,9 @@ class FormatReader {
     if (preference && (!Has("chosen") || !Has("rejected"))) {
       return Bad("a preference record needs prompt, chosen and rejected");
     }
+    if (preference && !Has("prompt") && record_.Find("chosen")->json.starts_with('[')) {
+      return Conversation();
+    }
     if (!Has("prompt")) return Bad("column 'prompt' is missing");
     const bool is_list = record_.Find("prompt")->json.starts_with('[');
     if (is_list) {
@@ -114,6 +118,16 @@ class FormatReader {
       return Bad("prompt and completion must both be strings or both lists of messages");
     }
     return is_list ? Messages("completion") : Text("completion", &record_.completion);
+  }
+
+  // Both answers come with the whole conversation: what was said before the last is the prompt.
+  Status Conversation() {
+    RETORT_RETURN_IF_ERROR(Messages("chosen"));
+    if (record_.messages.size() > 1 && record_.messages.back().role == "assistant") {
+      record_.messages.pop_back();
+      return OkStatus();
+    }
+    return Bad("column 'chosen' must be a conversation that ends with an answer");
   }
 
   Status Problem() {

@@ -46,6 +46,10 @@ Status AddValueHead(Graph& graph, double init_std) {
   return OkStatus();
 }
 
+void GiveHeadTo(Graph& graph, int32_t adapter) {
+  graph.params[static_cast<size_t>(graph.value_head)].adapter = adapter;
+}
+
 void DropLmHead(Graph& graph) {
   graph.has_lm_head = false;
   const int32_t embedding = EmbeddingOf(graph), head = graph.head;

@@ -20,6 +20,13 @@ inline constexpr double kValueHeadInit = 0.02;
 // INVALID_ARGUMENT: there is one, or another param has its name.
 Status AddValueHead(Graph& graph, double init_std = kValueHeadInit);
 
+// Whether it is the value head, of the model or of an adapter.
+inline bool IsValueHead(const Param& param) { return param.name == kValueHeadName; }
+
+// The head is trained, saved and loaded with an adapter instead of with the base; its first values
+// are still the base's, if that has one. One adapter of a graph can have it.
+void GiveHeadTo(Graph& graph, int32_t adapter);
+
 // Makes a reward model of it: gives values, no logits. A head of its own goes; a tied one stays
 // the embedding.
 void DropLmHead(Graph& graph);

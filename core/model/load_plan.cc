@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "core/graph/value_head.h"
 #include "core/json/json.h"
 #include "core/model/files.h"
 
@@ -21,7 +22,8 @@ class Planner {
                                 "model.safetensors.index.json)");
     }
     for (size_t i = 0; i < graph_.params.size(); ++i) {
-      if (graph_.params[i].adapter < 0) PlanParam(i);
+      const graph::Param& param = graph_.params[i];
+      if (param.adapter < 0 || graph::IsValueHead(param)) PlanParam(i);
     }
     CollectUnclaimed();
     if (!missing_.empty() || !misshaped_.empty() || !unclaimed_.empty()) return Mistakes();

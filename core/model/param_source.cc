@@ -5,6 +5,7 @@
 
 #include "core/model/checkpoint_items.h"
 #include "core/model/files.h"
+#include "core/model/save.h"
 
 namespace retort::model {
 namespace {
@@ -18,6 +19,9 @@ class ParamSource final : public SourceBase {
                       .tokenizer_config = base.tokenizer_config_json(),
                       .generation_config = base.generation_config_json(),
                       .chat_template = base.chat_template()};
+    if (!graph.has_lm_head) {
+      RETORT_ASSIGN_OR_RETURN(texts.config, SavedConfig(texts.config, DType::kF32, true));
+    }
     RETORT_ASSIGN_OR_RETURN(json::Document config,
                             json::Document::Parse(texts.config, base.path() + ": config.json"));
     std::unique_ptr<ParamSource> source(

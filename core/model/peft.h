@@ -1,6 +1,7 @@
 // Adapter folders as PEFT writes and reads them (adapter_config.json, adapter_model.safetensors):
-// LoRA alone, everything else is refused by name. The modules are those that the file has weights
-// of, so a folder made with a pattern or "all-linear" loads like any other.
+// LoRA, alone or with a value head (score.weight); everything else is refused by name. The modules
+// are those that the file has weights of, so a folder made with a pattern or "all-linear" loads
+// like any other.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -28,6 +29,8 @@ std::vector<std::string> AdapterFiles(const std::string& folder);
 struct PeftConfig {
   graph::LoraSpec lora;  // targets: the modules of the file by their full names; patterns likewise
   std::string base;      // base_model_name_or_path as written; "": none
+  bool value_head = false;    // has score.weight, trained beside the adapter
+  bool reward_model = false;  // task_type SEQ_CLS: the head stands in the LM head's place
 };
 
 // Reads and checks both files, no weights. Errors name the file, the key and the rule.
@@ -39,11 +42,12 @@ Result<std::string> FindAdapterBase(const std::string& folder, const PeftConfig&
 
 // Reads the weights of a folder into the params of graph.adapters[adapter]; `params` in
 // graph.params order, those of the adapter f32. One error lists modules missing, of another shape,
-// and in the file but not in the graph.
+// and in the file but not in the graph. A value head that the folder lacks stays as it is.
 Status LoadAdapter(const std::string& folder, const graph::Graph& graph, int32_t adapter,
                    std::span<const TensorView> params);
 
-// First values by the params' init rules; a param's numbers depend on (seed, its name) alone.
+// First values by the params' init rules; a param's numbers depend on (seed, its name) alone. The
+// value head's are given when the base is loaded.
 Status InitAdapter(const graph::Graph& graph, int32_t adapter, uint64_t seed,
                    std::span<const TensorView> params);
 

@@ -18,9 +18,8 @@ struct Refused {
   const char* key;
   const char* what;
 };
-constexpr std::array<Refused, 15> kRefused = {{{"use_dora", "DoRA"},
+constexpr std::array<Refused, 14> kRefused = {{{"use_dora", "DoRA"},
                                                {"fan_in_fan_out", "transposed weights"},
-                                               {"modules_to_save", "modules trained as a whole"},
                                                {"lora_bias", "biases of B"},
                                                {"use_qalora", "QALoRA"},
                                                {"use_bdlora", "block-diagonal LoRA"},
@@ -62,6 +61,15 @@ Status CheckKind(const json::Value& root, const std::string& path) {
     if (!IsSet(root[refused.key])) continue;
     return Unimplemented(path + ": " + refused.key + " is " + root[refused.key].Dump() + ": " +
                          refused.what + " can't be loaded; merge the adapter with peft instead");
+  }
+  // What peft writes for every ...ForSequenceClassification; of these, only score is there.
+  const json::Value whole = root["modules_to_save"];
+  for (size_t i = 0; i < whole.size(); ++i) {
+    const std::string_view module = whole[i].StringOr("?");
+    if (module == "score" || module == "classifier") continue;
+    return Unimplemented(path + ": modules_to_save has \"" + std::string(module) +
+                         "\": of modules trained as a whole only the value head, score, can be "
+                         "loaded; merge the adapter with peft instead");
   }
   if (const std::string_view bias = root["bias"].StringOr("none"); bias != "none") {
     return Unimplemented(path + ": bias is \"" + std::string(bias) +
@@ -146,6 +154,7 @@ Result<Config> ReadConfig(const std::string& folder) {
   RETORT_RETURN_IF_ERROR(
       config.alphas.ReadFrom(root["alpha_pattern"], at("alpha_pattern"), &json::Value::AsDouble));
   config.peft.base = std::string(root["base_model_name_or_path"].StringOr(""));
+  config.peft.reward_model = root["task_type"].StringOr("") == "SEQ_CLS";
   return config;
 }
 
@@ -163,6 +172,7 @@ Result<std::map<std::string, int64_t>> ReadRanks(const io::Safetensors& file,
                                                  const std::string& path) {
   std::map<std::string, int64_t> ranks;
   for (const io::SafetensorsEntry& entry : file.entries()) {
+    if (entry.name == PeftHeadName()) continue;
     const std::optional<PeftName> name = ParsePeftName(entry.name);
     if (!name) {
       return Unimplemented(path + ": \"" + entry.name + "\": " + ForeignTensor(entry.name) +
@@ -185,6 +195,18 @@ Result<std::map<std::string, int64_t>> ReadRanks(const io::Safetensors& file,
   }
   if (ranks.empty()) return DataLoss(path + ": there are no weights");
   return ranks;
+}
+
+// Whether there is a value head; it gives one number. A reward model's must be there.
+Result<bool> FindHead(const io::Safetensors& file, const std::string& path, bool needed) {
+  const io::SafetensorsEntry* head = file.Find(PeftHeadName());
+  if (head == nullptr && needed) {
+    return DataLoss(path + ": task_type is SEQ_CLS, but \"" + PeftHeadName() + "\" is not there");
+  }
+  if (head == nullptr) return false;
+  if (head->shape.size() == 2 && head->shape[0] == 1) return true;
+  return Unimplemented(path + ": \"" + head->name + "\" has shape " + ShapeText(head->shape) +
+                       "; a value head has one row: one label, no classes");
 }
 
 }  // namespace
@@ -214,6 +236,7 @@ Result<PeftConfig> ReadPeftConfig(const std::string& folder) {
   RETORT_ASSIGN_OR_RETURN(const io::Safetensors file, OpenPeftWeights(folder));
   const std::string path = io::Join(folder, kPeftWeightsName);
   RETORT_ASSIGN_OR_RETURN(const auto ranks, ReadRanks(file, path));
+  RETORT_ASSIGN_OR_RETURN(config.peft.value_head, FindHead(file, path, config.peft.reward_model));
   graph::LoraSpec& lora = config.peft.lora;
   lora.targets.clear();
   for (const auto& [module, rank] : ranks) {

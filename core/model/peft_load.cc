@@ -52,6 +52,7 @@ Status LoadAdapter(const std::string& folder, const graph::Graph& graph, int32_t
     if (param.adapter != adapter) continue;
     const std::string name = PeftNameOf(graph, param);
     const io::SafetensorsEntry* entry = file.Find(name);
+    if (entry == nullptr && graph::IsValueHead(param)) continue;
     if (entry == nullptr) {
       Collect("\"" + name + "\" is missing", &problems);
     } else if (entry->shape != param.shape) {
@@ -83,7 +84,7 @@ Status InitAdapter(const graph::Graph& graph, int32_t adapter, uint64_t seed,
                    std::span<const TensorView> params) {
   for (size_t p = 0; p < graph.params.size(); ++p) {
     const graph::Param& param = graph.params[p];
-    if (param.adapter != adapter) continue;
+    if (param.adapter != adapter || graph::IsValueHead(param)) continue;
     float* out = params[p].as<float>();
     const int64_t n = param.numel();
     if (param.init != graph::kInitUniform) {

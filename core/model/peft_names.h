@@ -8,6 +8,7 @@
 
 #include "core/graph/graph.h"
 #include "core/graph/lora.h"
+#include "core/graph/value_head.h"
 #include "core/io/safetensors.h"
 
 namespace retort::model {
@@ -18,6 +19,11 @@ inline constexpr std::string_view kPeftPrefix = "base_model.model.";
 inline constexpr std::string_view kLoraA = ".lora_A.weight", kLoraB = ".lora_B.weight";
 
 Result<io::Safetensors> OpenPeftWeights(const std::string& folder);
+
+// Of the value head, as peft names a module that is saved whole.
+inline std::string PeftHeadName() {
+  return std::string(kPeftPrefix) + std::string(graph::kValueHeadName);
+}
 
 struct PeftName {
   std::string module;
@@ -40,6 +46,7 @@ inline std::optional<PeftName> ParsePeftName(std::string_view name) {
 // Of an adapter's param.
 inline bool IsLoraA(const graph::Param& param) { return param.init == graph::kInitUniform; }
 inline std::string PeftNameOf(const graph::Graph& graph, const graph::Param& param) {
+  if (graph::IsValueHead(param)) return PeftHeadName();
   return PeftTensorName(graph::ModuleOf(graph, param), IsLoraA(param));
 }
 

@@ -63,7 +63,12 @@ std::string ConfigText(const graph::Graph& graph, const std::vector<std::string>
   null("layer_replication"), null("layers_pattern"), null("layers_to_transform");
   WriteNumber(w, "lora_alpha", spec.alpha);
   w.Field("lora_dropout", spec.dropout);
-  null("modules_to_save");
+  w.Key("modules_to_save");
+  if (graph.has_lm_head) {
+    w.Null();  // a value head beside an LM head is no module that transformers knows
+  } else {
+    w.BeginArray().String("classifier").String("score").EndArray();  // as peft writes it
+  }
   w.Field("peft_type", "LORA").Field("r", spec.r).Key("rank_pattern").BeginObject();
   for (const std::string& module : modules) {
     const int64_t r = graph::RankOf(spec, module);
@@ -73,7 +78,9 @@ std::string ConfigText(const graph::Graph& graph, const std::vector<std::string>
   null("revision");
   w.Key("target_modules").BeginArray();
   for (const std::string& target : TargetNames(graph, modules)) w.String(target);
-  w.EndArray().Field("task_type", "CAUSAL_LM").Field("use_dora", false);
+  w.EndArray()
+      .Field("task_type", graph.has_lm_head ? "CAUSAL_LM" : "SEQ_CLS")
+      .Field("use_dora", false);
   return w.Field("use_rslora", spec.rslora).EndObject().Take() + "\n";
 }
 

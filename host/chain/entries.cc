@@ -5,6 +5,8 @@
 #include <optional>
 #include <set>
 
+#include "core/model/storage.h"
+
 namespace retort::host {
 namespace {
 
@@ -14,13 +16,8 @@ Status Bad(const std::string& where, const std::string& text) {
   return InvalidArgument(where + ": " + text);
 }
 
-// Keys that other versions or other places know: refused by name, never ignored.
-std::string_view WhyNot(std::string_view key) {
-  if (key == "model" || key == "at" || key == "reduce") {
-    return "rewards by a model's value head are not available in this version";
-  }
-  return {};
-}
+const std::vector<std::string> kModelKeys = {
+    "model", "name", "weight", "gate", "at", "reduce", "on_error", "max_error_rate"};
 
 Status CheckKeys(const json::Value& entry, std::string_view kind, const std::string& where) {
   std::vector<std::string> known = {"plugin",         "name",    "config",    "on_error",
@@ -30,11 +27,10 @@ Status CheckKeys(const json::Value& entry, std::string_view kind, const std::str
   } else {
     known.push_back("rewards");
   }
+  if (kind == "reward" && entry["model"]) known = kModelKeys;
   for (size_t i = 0; i < entry.size(); ++i) {
     const std::string key(entry.key_at(i));
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const std::string_view why = WhyNot(key);
-    if (!why.empty()) return Bad(where + "." + key, std::string(why));
     const std::optional<std::string> nearest = json::Nearest(key, known);
     return Bad(where, "unknown key \"" + key + "\"" +
                           (nearest ? "; did you mean \"" + *nearest + "\"?" : ""));
@@ -79,11 +75,64 @@ Status ReadPlacement(const json::Value& value, EntrySpec& spec) {
   return OkStatus();
 }
 
-Status ReadObject(const json::Value& value, std::string_view kind, EntrySpec& spec) {
-  RETORT_RETURN_IF_ERROR(CheckKeys(value, kind, spec.where));
+// A path, or an object like a model of a pipeline's.
+Result<ModelRewardOptions> ReadWhich(const json::Value& model, const std::string& where) {
+  if (model.is_string()) return ModelRewardOptions{.path = std::string(model.StringOr(""))};
+  if (!model.is_object()) return Bad(where, "must be a path, or an object with \"path\"");
+  const std::vector<std::string> known = {"path", "adapter", "chat_format", "chat", "storage"};
+  for (size_t i = 0; i < model.size(); ++i) {
+    const std::string key(model.key_at(i));
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      const std::optional<std::string> nearest = json::Nearest(key, known);
+      return Bad(where, "unknown key \"" + key + "\"" +
+                            (nearest ? "; did you mean \"" + *nearest + "\"?" : ""));
+    }
+    const json::Value value = model.value_at(i);
+    if (key == "chat" ? value.is_bool() : value.is_string()) continue;
+    return Bad(where + "." + key, key == "chat" ? "must be true or false" : "must be a string");
+  }
+  ModelRewardOptions options = {.path = std::string(model["path"].StringOr("")),
+                                .adapter = std::string(model["adapter"].StringOr("")),
+                                .chat_format = std::string(model["chat_format"].StringOr("")),
+                                .chat = model["chat"].BoolOr(true),
+                                .storage = std::string(model["storage"].StringOr("auto"))};
+  const Status storage = model::ParseStorage(options.storage).status();
+  if (!storage.ok()) return storage.WithContext(where);
+  return options;
+}
+
+// {"model", "at", "reduce"}: what a model's value head says.
+Status ReadModel(const json::Value& value, EntrySpec& spec) {
+  RETORT_ASSIGN_OR_RETURN(ModelRewardOptions model,
+                          ReadWhich(value["model"], spec.where + ".model"));
+  if (model.path.empty()) return Bad(spec.where + ".model", "must be the path of a reward model");
+  const std::string_view at = value["at"].StringOr("end");
+  if (at != "end" && at != "steps") {
+    return Bad(spec.where + ".at", "must be \"end\" or \"steps\"");
+  }
+  if (at == "end" && value["reduce"]) {
+    return Bad(spec.where + ".reduce", "there is one score at the end; it needs \"at\": \"steps\"");
+  }
+  const Result<StepReduce> reduce = ParseStepReduce(value["reduce"].StringOr("min"));
+  if (!reduce.ok()) return reduce.status().WithContext(spec.where + ".reduce");
+  model.steps = at == "steps";
+  model.reduce = *reduce;
+  spec.plugin = model.path.substr(model.path.find_last_of("/@") + 1);
+  spec.model = std::move(model);
+  return OkStatus();
+}
+
+Status ReadPlugin(const json::Value& value, std::string_view kind, EntrySpec& spec) {
   const json::Value plugin = value["plugin"];
   if (!plugin.is_string()) return Bad(spec.where, "needs \"plugin\", the id of a plugin");
   RETORT_ASSIGN_OR_RETURN(spec.plugin, PluginId(plugin.StringOr(""), kind, spec.where + ".plugin"));
+  return OkStatus();
+}
+
+Status ReadObject(const json::Value& value, std::string_view kind, EntrySpec& spec) {
+  RETORT_RETURN_IF_ERROR(CheckKeys(value, kind, spec.where));
+  const bool by_model = kind == "reward" && value["model"];
+  RETORT_RETURN_IF_ERROR(by_model ? ReadModel(value, spec) : ReadPlugin(value, kind, spec));
   spec.name = value["name"].StringOr(spec.plugin);
   if (spec.name.empty()) return Bad(spec.where + ".name", "an empty name");
   if (const json::Value config = value["config"]) {

@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "core/json/json.h"
 #include "host/chain/chain_call.h"
+#include "host/chain/model_reward.h"
 #include "host/session/session.h"
 
 namespace retort::host {
@@ -24,9 +25,10 @@ struct EntrySpec {
   std::optional<size_t> gate;  // of a reward: the entry whose score must be positive
   OnError on_error = OnError::kSkip;
   double max_error_rate = 0.01;
-  std::optional<bool> isolate;        // unset: in a worker unless built in
-  std::optional<int64_t> timeout_ms;  // of one call in a worker
-  json::Value rewards;                // absent: none
+  std::optional<bool> isolate;                   // unset: in a worker unless built in
+  std::optional<int64_t> timeout_ms;             // of one call in a worker
+  json::Value rewards;                           // absent: none
+  std::optional<ModelRewardOptions> model = {};  // instead of a plugin: a model's value head
 };
 
 // `kind` is "reward" or "filter". Two entries of one plugin without names of their own are

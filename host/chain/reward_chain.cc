@@ -25,6 +25,10 @@ Result<RewardChain::Entry> MakeEntry(Session& session, const EntrySpec& spec, re
   entry.counts.name = spec.name;
   entry.on_error = spec.on_error;
   entry.fuse = Fuse(spec.max_error_rate);
+  if (spec.model) {
+    entry.model = std::make_unique<ModelReward>(session, *spec.model);
+    return entry;
+  }
   RETORT_ASSIGN_OR_RETURN(entry.instance, CreateEntryPlugin(session, spec, "reward", key));
   entry.table =
       static_cast<const retort_reward_v1*>(entry.instance.interface(RETORT_REWARD_INTERFACE));
@@ -163,9 +167,14 @@ std::vector<double> RewardChain::weights() const {
 
 bool RewardChain::needs_ids() const {
   for (const Entry& entry : entries_) {
-    if ((entry.table->flags & RETORT_REWARD_NEEDS_IDS) != 0) return true;
+    if (entry.table != nullptr && (entry.table->flags & RETORT_REWARD_NEEDS_IDS) != 0) return true;
   }
   return false;
+}
+
+bool RewardChain::uses_engine() const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [](const Entry& entry) { return entry.model != nullptr; });
 }
 
 bool RewardChain::has_answers() const {
@@ -191,7 +200,8 @@ Result<RewardTable> RewardChain::Score(std::span<const data::Sample> samples,
   RETORT_ASSIGN_OR_RETURN(const SampleViews views,
                           SampleViews::Create(samples, needs_ids(), call.tokenizer));
   for (size_t c = 0; c < entries_.size(); ++c) {
-    RETORT_RETURN_IF_ERROR(ScoreEntry(c, views, call, table));
+    RETORT_RETURN_IF_ERROR(entries_[c].model ? ScoreByModel(c, samples, call, table)
+                                             : ScoreEntry(c, views, call, table));
   }
   for (Entry& entry : entries_) {
     if (entry.answers == nullptr) continue;
@@ -219,6 +229,41 @@ void RewardChain::ApplyGates(RewardTable& table) const {
       }
     }
   }
+}
+
+Status RewardChain::ScoreByModel(size_t column, std::span<const data::Sample> samples,
+                                 const ChainCall& call, RewardTable& table) {
+  Entry& entry = entries_[column];
+  const Result<std::vector<std::optional<double>>> scores =
+      entry.model->Score(samples, call.cancel);
+  if (!scores.ok()) return scores.status().WithContext("reward " + entry.name);
+  uint64_t errors = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const size_t cell = i * table.n_rewards + column;
+    const std::optional<double> score = (*scores)[i];
+    const uint8_t judged = score ? RETORT_SCORE_OK : RETORT_SCORE_NOT_APPLICABLE;
+    table.status[cell] = Judge(judged, score.value_or(0), table.error[cell]);
+    CountOne(table.status[cell], entry.counts);
+    if (table.status[cell] == ScoreStatus::kOk) table.score[cell] = *score;
+    if (!IsFailure(table.status[cell])) continue;
+    ++errors;
+    RETORT_RETURN_IF_ERROR(NoteFailure(column, samples[i].uid, table.error[cell]));
+  }
+  entry.fuse.Count(samples.size(), errors);
+  RETORT_RETURN_IF_ERROR(entry.fuse.Check("reward " + entry.name, /*at_end=*/false));
+  if (column + 1 == entries_.size() && call.on_progress) {
+    call.on_progress(static_cast<int64_t>(samples.size()));
+  }
+  return OkStatus();
+}
+
+Status RewardChain::NoteFailure(size_t column, uint64_t uid, const std::string& why) {
+  Entry& entry = entries_[column];
+  const std::string text = "sample " + data::UidToHex(uid) + ": " + why;
+  entry.fuse.Note(text);
+  if (entry.on_error != OnError::kFail) return OkStatus();
+  return {Code::kAborted,
+          "reward " + entry.name + " (on_error \"fail\") could not measure " + text};
 }
 
 Status RewardChain::ScoreEntry(size_t column, const SampleViews& views, const ChainCall& call,
@@ -276,12 +321,7 @@ Status RewardChain::ScoreBatch(size_t column, const SampleViews& views, SampleRa
     ++errors;
     const std::string reported = ReportedError(table.info[cell]);
     if (outcome.ok() && !reported.empty()) why = reported;
-    const std::string text = "sample " + data::UidToHex(batch[i].uid) + ": " + why;
-    entry.fuse.Note(text);
-    if (entry.on_error == OnError::kFail) {
-      return {Code::kAborted,
-              "reward " + entry.name + " (on_error \"fail\") could not measure " + text};
-    }
+    RETORT_RETURN_IF_ERROR(NoteFailure(column, batch[i].uid, why));
   }
   entry.fuse.Count(range.n, errors);
   return OkStatus();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 #include "core/json/json.h"
 #include "host/chain/chain_call.h"
 #include "host/chain/fuse.h"
+#include "host/chain/model_reward.h"
 #include "host/chain/sample_views.h"
 #include "host/plugin/registry.h"
 #include "host/session/session.h"
@@ -76,6 +78,7 @@ class RewardChain {
   bool needs_ids() const;    // some entry reads token ids: ChainCall.tokenizer must be set
   bool has_answers() const;  // some entry has answer classes
   bool is_gated(size_t column) const { return entries_[column].gate.has_value(); }
+  bool uses_engine() const;  // some entry is a model: not while another thread uses the engine
 
   // Scores samples; those of a group are adjacent. Entries get batches of about their preferred
   // size, GROUPWISE entries whole groups only. CANCELLED when asked to stop; ABORTED when an entry
@@ -99,18 +102,25 @@ class RewardChain {
     Fuse fuse;
     RewardCounts counts;
     PluginInstance instance;
-    const retort_reward_v1* table = nullptr;
+    const retort_reward_v1* table = nullptr;    // NULL: the model gives the reward
     const retort_answer_v1* answers = nullptr;  // or NULL
+    std::unique_ptr<ModelReward> model;
   };
 
  private:
   Status ScoreEntry(size_t column, const SampleViews& views, const ChainCall& call,
                     RewardTable& table);
+  // Of an entry that is a model: all samples at once.
+  Status ScoreByModel(size_t column, std::span<const data::Sample> samples, const ChainCall& call,
+                      RewardTable& table);
   Status ScoreBatch(size_t column, const SampleViews& views, SampleRange range, PluginCall& plugin,
                     const ChainCall& call, RewardTable& table);
   void ApplyGates(RewardTable& table) const;
   Status FindAnswers(Entry& entry, const SampleViews& views, const ChainCall& call,
                      RewardTable& table);
+
+  // A cell that failed: counted, and a failure of the stage if the entry says so.
+  Status NoteFailure(size_t column, uint64_t uid, const std::string& why);
 
   std::vector<Entry> entries_;
   std::vector<std::string> names_;

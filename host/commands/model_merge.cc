@@ -1,6 +1,10 @@
 // model.merge: an adapter's low-rank parts added to its base's weights.
 // SPDX-License-Identifier: Apache-2.0
+#include <span>
+#include <utility>
+
 #include "core/graph/lora.h"
+#include "core/graph/value_head.h"
 #include "core/model/convert.h"
 #include "core/model/param_source.h"
 #include "core/model/peft.h"
@@ -13,6 +17,7 @@ namespace {
 // Base weights (f32) with the adapter added.
 struct Merged {
   graph::Graph graph;
+  Heads heads = Heads::kAsSaved;  // that the adapter brought
   model::ParamStore params;
   model::MergeReport report;
 };
@@ -20,19 +25,20 @@ struct Merged {
 Result<Merged> Merge(const CommandCall& call, const model::Source& base,
                      const std::string& folder) {
   Merged out;
-  RETORT_ASSIGN_OR_RETURN(out.graph, call.session.BuildGraph(base));
   RETORT_ASSIGN_OR_RETURN(model::PeftConfig config, model::ReadPeftConfig(folder));
-  config.lora.name = "merge";
-  if (Status added = graph::AddLora(out.graph, config.lora); !added.ok()) {
-    return added.WithContext(folder + " on " + base.path());
-  }
-  const int32_t adapter = graph::FindAdapter(out.graph, config.lora.name);
+  const AdapterUse use = UseOf({.folder = folder, .config = std::move(config)});
+  auto graph = call.session.BuildGraph(base, std::span(&use, 1), Heads::kAsSaved);
+  if (!graph.ok()) return graph.status().WithContext(folder + " on " + base.path());
+  out.graph = std::move(graph).value();
+  constexpr int32_t adapter = 0;
   RETORT_ASSIGN_OR_RETURN(out.params, model::ParamStore::Allocate(out.graph));
   RETORT_RETURN_IF_ERROR(model::LoadParams(base, out.graph, out.params, call.n_threads));
   RETORT_RETURN_IF_ERROR(model::LoadAdapter(folder, out.graph, adapter, out.params.views()));
   if (call.cancelled()) return Cancelled("interrupted");
   RETORT_ASSIGN_OR_RETURN(
       out.report, model::MergeAdapter(out.graph, adapter, out.params.views(), {}, call.n_threads));
+  if (out.graph.value_head >= 0) graph::GiveHeadTo(out.graph, -1);  // the model's own from now on
+  out.heads = use.heads;
   return out;
 }
 
@@ -74,7 +80,8 @@ Outcome RunModelMerge(const CommandCall& call) {
   }
   RETORT_ASSIGN_OR_RETURN(const auto base, model::Source::Open(base_path));
   RETORT_ASSIGN_OR_RETURN(const Merged merged, Merge(call, *base, adapter));
-  RETORT_ASSIGN_OR_RETURN(const graph::Graph graph, call.session.BuildGraph(*base));
+  RETORT_ASSIGN_OR_RETURN(const graph::Graph graph, call.session.BuildGraph(*base, merged.heads));
+  if (target->gguf) RETORT_RETURN_IF_ERROR(graph::CheckHasLmHead(graph, "writing a GGUF file"));
   RETORT_ASSIGN_OR_RETURN(const auto source,
                           model::SourceOfParams(*base, merged.graph, merged.params.views()));
   const io::GgmlType wanted = type->value_or(GgmlTypeOf(model::MainType(*base)));

@@ -76,7 +76,9 @@ Result<StageMakings> MakingsReader::Of(const StageConfig& stage) {
     RETORT_RETURN_IF_ERROR(AddData(*refs, &inputs));
   }
   RETORT_RETURN_IF_ERROR(AddFiles("file", stage.plugin_files, &inputs));
-  for (const ModelRef* ref : stage.Models()) RETORT_RETURN_IF_ERROR(AddModel(*ref, &inputs));
+  for (const auto& refs : {stage.Models(), stage.RewardModels()}) {
+    for (const ModelRef* ref : refs) RETORT_RETURN_IF_ERROR(AddModel(*ref, &inputs));
+  }
   if (stage.filter.tokenizer) RETORT_RETURN_IF_ERROR(AddModel(*stage.filter.tokenizer, &inputs));
   for (const auto& [kind, id] : stage.plugins) {
     RETORT_RETURN_IF_ERROR(AddPlugin(kind, id, &makings.plugins));

@@ -20,9 +20,11 @@
 #include "host/pipeline/plan_requests.h"
 #include "host/pipeline/plugin_files.h"
 #include "host/pipeline/stage_data.h"
+#include "host/pipeline/stage_heads.h"
 #include "host/pipeline/stage_lora.h"
 #include "host/pipeline/stage_models.h"
 #include "host/pipeline/stage_policy.h"
+#include "host/pipeline/stage_rewards.h"
 #include "host/pipeline/stage_teacher.h"
 #include "host/plugin/lock.h"
 
@@ -72,6 +74,7 @@ class Planner {
       RETORT_RETURN_IF_ERROR(CheckPlugins(stage));
       RETORT_RETURN_IF_ERROR(AddModels(stage, &planned));
       RETORT_RETURN_IF_ERROR(AddData(stage, &planned));
+      RETORT_RETURN_IF_ERROR(CheckHeads(stage));
       RETORT_RETURN_IF_ERROR(EstimateMemory(stage, &planned));
       plan_.stages.push_back(std::move(planned));
     }
@@ -84,8 +87,7 @@ class Planner {
   }
 
   Status CheckChain(const ChainConfig& chain, bool filters) {
-    RETORT_ASSIGN_OR_RETURN(const json::Document entries,
-                            json::Document::Parse(chain.json, chain.key_path));
+    RETORT_ASSIGN_OR_RETURN(const json::Document entries, ChainEntriesOf(chain, config_, ""));
     const Status status =
         filters ? FilterChain::Create(session_, entries.root(), {}, chain.key_path).status()
                 : RewardChain::Create(session_, entries.root(), {}, chain.key_path).status();
@@ -151,12 +153,9 @@ class Planner {
     const std::string place = Place(stage, "model '" + ref.text + "'");
     Result<OpenedModel*> opened = Open(ref);
     if (!opened.ok()) return AsFileFault(opened.status(), place);
-    Result<graph::Graph> graph = session_.BuildGraph(*(*opened)->source);
+    const Result<graph::Graph> graph = session_.BuildGraph(
+        *(*opened)->source, AdaptersOf(**opened, std::nullopt), Heads::kAsSaved);
     if (!graph.ok()) return AsFileFault(graph.status(), place);
-    if ((*opened)->adapter) {
-      const Status fits = graph::AddLora(*graph, (*opened)->adapter->config.lora);
-      if (!fits.ok()) return AsFileFault(fits.WithContext((*opened)->adapter->folder), place);
-    }
     PlannedModel model = {.label = ref.text,
                           .path = ref.model.path,
                           .family = graph->family,
@@ -164,6 +163,14 @@ class Planner {
                           .n_layers = graph->n_layers};
     models_[key] = model;
     return model;
+  }
+
+  // What stands beside a model: its own adapter, or the one that a stage trains.
+  static std::vector<AdapterUse> AdaptersOf(const OpenedModel& opened,
+                                            const std::optional<graph::LoraSpec>& trained) {
+    if (opened.adapter) return {UseOf(*opened.adapter)};
+    if (trained) return {AdapterUse{.spec = *trained}};
+    return {};
   }
 
   Result<OpenedModel*> Open(const ModelRef& ref) { return OpenConfigured(session_, ref.model); }
@@ -187,9 +194,11 @@ class Planner {
   }
 
   Status AddModels(const StageConfig& stage, PlannedStage* planned) {
-    for (const ModelRef* ref : stage.Models()) {
-      RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(*ref, stage));
-      planned->models.push_back(std::move(model));
+    for (const auto& refs : {stage.Models(), stage.RewardModels()}) {
+      for (const ModelRef* ref : refs) {
+        RETORT_ASSIGN_OR_RETURN(PlannedModel model, LookAt(*ref, stage));
+        planned->models.push_back(std::move(model));
+      }
     }
     if (stage.training() != nullptr) RETORT_RETURN_IF_ERROR(CheckTrained(stage));
     if (stage.kind == StageKind::kDistill) RETORT_RETURN_IF_ERROR(CheckTeacher(stage));
@@ -238,7 +247,8 @@ class Planner {
         return OkStatus();
       }
       case StageKind::kSft:
-      case StageKind::kDistill: {
+      case StageKind::kDistill:
+      case StageKind::kRewardModel: {
         const SftStage& s = stage.sft;
         RETORT_ASSIGN_OR_RETURN(planned->records, Count(s.data, s.limit, at_most));
         return OkStatus();
@@ -287,12 +297,11 @@ class Planner {
     const ModelRef& root = RootOf(ref);
     RETORT_ASSIGN_OR_RETURN(const OpenedModel* opened, Open(root));
     SizedModel model;
-    RETORT_ASSIGN_OR_RETURN(model.graph, session_.BuildGraph(*opened->source));
-    if (opened->adapter) {
-      RETORT_RETURN_IF_ERROR(graph::AddLora(model.graph, opened->adapter->config.lora));
-    } else if (trained && stage.training()->lora) {
-      RETORT_RETURN_IF_ERROR(graph::AddLora(model.graph, *stage.training()->lora));
-    }
+    Heads heads = trained ? HeadsOf(stage) : Heads::kAsSaved;
+    if (heads == Heads::kAsSaved) heads = HeadsOf(ref, config_);
+    const auto lora = trained ? stage.training()->lora : std::nullopt;
+    RETORT_ASSIGN_OR_RETURN(model.graph,
+                            session_.BuildGraph(*opened->source, AdaptersOf(*opened, lora), heads));
     RETORT_ASSIGN_OR_RETURN(model::Storage storage, model::ParseStorage(root.model.storage));
     // What a stage writes is f32.
     if (!ref.stage.empty() && storage == model::Storage::kAuto) storage = model::Storage::kF32;
@@ -311,6 +320,29 @@ class Planner {
                                       opened->source.get())
                        .dtypes;
     return model;
+  }
+
+  // That its models have the heads that its work, its losses and its rewards need.
+  Status CheckHeads(const StageConfig& stage) {
+    const auto at = [&](const ModelRef& ref) { return Place(stage, "model '" + ref.text + "'"); };
+    for (const ModelRef* ref : stage.Models()) {
+      const bool trained = stage.training() != nullptr && ref == &stage.training()->model;
+      const Result<SizedModel> model = SizeOf(stage, *ref, trained);
+      if (!model.ok()) return AsFileFault(model.status(), at(*ref));
+      if (!trained || stage.kind != StageKind::kRewardModel) {
+        RETORT_RETURN_IF_ERROR(
+            AsFileFault(graph::CheckHasLmHead(model->graph, "stage " + stage.name), at(*ref)));
+      }
+      if (!trained) continue;
+      const Status losses = CheckLossHeads(session_, stage, model->graph);
+      if (!losses.ok()) return AsUsage(losses, Place(stage, "loss"));
+    }
+    for (const ModelRef* ref : stage.RewardModels()) {
+      const Result<SizedModel> model = SizeOf(stage, *ref, false);
+      const Status status = model.ok() ? CheckGivesReward(model->graph) : model.status();
+      if (!status.ok()) return AsFileFault(status, at(*ref));
+    }
+    return OkStatus();
   }
 
   // Bytes at the peak of the stage's work with one of its models; of training, also the level of
@@ -387,6 +419,10 @@ class Planner {
       } else {
         planned->memory_bytes = std::max(planned->memory_bytes, used);
       }
+    }
+    for (const ModelRef* ref : stage.RewardModels()) {
+      RETORT_ASSIGN_OR_RETURN(const SizedModel scores, SizeOf(stage, *ref, false));
+      beside += static_cast<double>(engine::WeightBytes(scores.graph, scores.dtypes));
     }
     planned->memory_bytes += beside;
     return OkStatus();

@@ -18,7 +18,7 @@ struct Throughput {
 };
 
 bool IsTraining(const StageReport& report) {
-  return report.kind == "sft" || report.kind == "distill";
+  return report.kind == "sft" || report.kind == "distill" || report.kind == "reward_model";
 }
 
 Throughput ThroughputOf(const StageReport& report) {

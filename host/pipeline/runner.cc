@@ -39,6 +39,7 @@ Result<StageOutput> RunByKind(StageRun& run) {
     case StageKind::kFilter: return RunFilter(run);
     case StageKind::kSft: return RunSft(run);
     case StageKind::kDistill: return RunDistill(run);
+    case StageKind::kRewardModel: return RunRewardModel(run);
     case StageKind::kGrpo: return RunGrpo(run);
     case StageKind::kEval: return RunEval(run);
   }
@@ -165,9 +166,8 @@ class Runner {
     RETORT_RETURN_IF_ERROR(folder_.AppendEvent("stage_started", name));
     run.Emit({.kind = RunEvent::Kind::kStageStarted,
               .text = std::string(StageKindName(run.stage->kind))});
-    const bool needs_engine =
-        run.stage->kind != StageKind::kFilter && !run.stage->generate.generator;
-    engine_used_ = engine_used_ || needs_engine;
+    const bool by_plugins = run.stage->kind == StageKind::kFilter || run.stage->generate.generator;
+    engine_used_ = engine_used_ || !by_plugins || !run.stage->RewardModels().empty();
     const double seconds_before = run.numbers.Get("seconds");
     Result<StageOutput> output = Guard([&run] { return RunByKind(run); });
     run.numbers.Set("seconds", seconds_before + run.clock.Seconds());

@@ -76,6 +76,7 @@ Result<StageOutput> RunGenerate(StageRun& run);
 Result<StageOutput> RunFilter(StageRun& run);
 Result<StageOutput> RunSft(StageRun& run);
 Result<StageOutput> RunDistill(StageRun& run);
+Result<StageOutput> RunRewardModel(StageRun& run);
 Result<StageOutput> RunGrpo(StageRun& run);
 Result<StageOutput> RunEval(StageRun& run);
 

@@ -56,7 +56,9 @@ Result<AdapterUse> TrainedAdapter(Session& session, const OpenedModel& model,
     return InvalidArgument("the adapter " + folder + " has no weights of " + module +
                            ", which targets names; it can only be trained as it is");
   }
-  return AdapterUse{.spec = lora, .folder = folder};
+  AdapterUse use = UseOf(*model.adapter);
+  use.spec = lora;
+  return use;
 }
 
 Status CheckTrainedWhole(const OpenedModel& model) {

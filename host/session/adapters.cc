@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/graph/value_head.h"
 #include "core/io/filesystem.h"
 #include "host/session/session.h"
 
@@ -35,25 +36,47 @@ std::filesystem::file_time_type Session::WrittenAt(const std::string& path,
 Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened,
                                                           const engine::LoadOptions& options) {
   std::vector<AdapterUse> adapters;
-  if (opened.adapter) {
-    adapters.push_back({.spec = opened.adapter->config.lora, .folder = opened.adapter->folder});
-  }
+  if (opened.adapter) adapters.push_back(UseOf(*opened.adapter));
   return LoadModel(opened, options, adapters);
+}
+
+AdapterUse UseOf(const OpenedAdapter& adapter) {
+  const model::PeftConfig& config = adapter.config;
+  const Heads beside = config.value_head ? Heads::kValueToo : Heads::kAsSaved;
+  return {.spec = config.lora,
+          .folder = adapter.folder,
+          .heads = config.reward_model ? Heads::kValueOnly : beside};
+}
+
+Result<graph::Graph> Session::BuildGraph(const model::Source& source,
+                                         std::span<const AdapterUse> adapters, Heads heads) {
+  const auto brings = [](const AdapterUse& use) { return use.heads != Heads::kAsSaved; };
+  const auto owner = std::find_if(adapters.begin(), adapters.end(), brings);
+  if (owner != adapters.end() && std::any_of(owner + 1, adapters.end(), brings)) {
+    return Unimplemented("model " + source.path() +
+                         ": two of its adapters have a value head; a model can have one");
+  }
+  if (heads == Heads::kAsSaved && owner != adapters.end()) heads = owner->heads;
+  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(source, heads));
+  for (const AdapterUse& use : adapters) {
+    const Status added = graph::AddLora(graph, use.spec);
+    if (added.ok()) continue;
+    return added.WithContext(use.folder.empty() ? "model " + source.path() : use.folder);
+  }
+  if (heads == Heads::kAsSaved || adapters.empty()) return graph;
+  graph::GiveHeadTo(graph, owner == adapters.end()
+                               ? static_cast<int32_t>(adapters.size()) - 1
+                               : static_cast<int32_t>(owner - adapters.begin()));
+  return graph;
 }
 
 Result<std::unique_ptr<engine::Model>> Session::LoadModel(const OpenedModel& opened,
                                                           engine::LoadOptions options,
                                                           std::span<const AdapterUse> adapters,
                                                           Heads heads) {
-  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(*opened.source, heads));
+  RETORT_ASSIGN_OR_RETURN(graph::Graph graph, BuildGraph(*opened.source, adapters, heads));
   options.adapters.clear();
-  for (const AdapterUse& use : adapters) {
-    const Status added = graph::AddLora(graph, use.spec);
-    if (!added.ok()) {
-      return added.WithContext(use.folder.empty() ? "model " + opened.path : use.folder);
-    }
-    options.adapters.push_back(use.folder);
-  }
+  for (const AdapterUse& use : adapters) options.adapters.push_back(use.folder);
   RETORT_ASSIGN_OR_RETURN(engine::Engine * engine, Engine());
   if (const auto seed = opened.source->init_seed()) {
     options.init_seed = *seed;

@@ -48,15 +48,18 @@ struct OpenedModel {
   std::vector<int32_t> stop_ids;  // generation_config's and the tokenizer's eos, turn end
 };
 
+// Which heads a model gets: those that its folder has, a value head beside them (PPO), or the value
+// head instead of the LM head (a reward model). One that the folder lacks starts by its init rule.
+enum class Heads { kAsSaved, kValueToo, kValueOnly };
+
 // An adapter to be loaded into a model beside others: from its folder, or freshly initialised ("").
 struct AdapterUse {
   graph::LoraSpec spec;
   std::string folder = {};
+  Heads heads = Heads::kAsSaved;  // that come with it; kAsSaved: none
 };
-
-// Which heads a model gets: those that its folder has, a value head beside them (PPO), or the value
-// head instead of the LM head (a reward model). One that the folder lacks starts by its init rule.
-enum class Heads { kAsSaved, kValueToo, kValueOnly };
+// As the folder has it.
+AdapterUse UseOf(const OpenedAdapter& adapter);
 
 struct SessionOptions {
   std::string plugin_dir;   // of the built-ins; "": RETORT_PLUGIN_DIR, else beside libretort
@@ -108,6 +111,10 @@ class Session {
   // The graph by the best-matching family plugin, with the heads that the source has.
   Result<graph::Graph> BuildGraph(const model::Source& source, Heads heads = Heads::kAsSaved);
   Result<graph::Graph> BuildGraph(const std::string& config_json);
+  // With these adapters, in this order, and the heads that they bring, unless others are asked for.
+  // A value head that isn't the base's belongs to the adapter.
+  Result<graph::Graph> BuildGraph(const model::Source& source, std::span<const AdapterUse> adapters,
+                                  Heads heads);
   // Graph and weights; without options: all f32.
   Result<std::unique_ptr<engine::Model>> LoadModel(const OpenedModel& opened,
                                                    const engine::LoadOptions& options = {});

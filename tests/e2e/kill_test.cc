@@ -78,6 +78,13 @@ const StageCase kGrpo = {
     {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json",
      "s/samples.jsonl"}};
 
+const StageCase kRewardModel = {
+    "reward_model",
+    R"({"name": "s", "kind": "reward_model", "model": "m", "data": "p", "max_length": 128,
+        "max_steps": 14, "batch_tokens": 300, "learning_rate": 1e-3, "save_steps": 3,
+        "logging_steps": 1})",
+    {"s/checkpoint-14/model.safetensors", "s/checkpoint-14/trainer/trainer_state.json"}};
+
 class KillTest : public testing::TestWithParam<StageCase> {
  protected:
   void SetUp() override {
@@ -87,12 +94,19 @@ class KillTest : public testing::TestWithParam<StageCase> {
                       testing::UnitTest::GetInstance()->current_test_info()->test_suite_name());
     const std::string data =
         std::string(RETORT_SOURCE_DIR) + "/tests/fixtures/gsm8k/train_small.jsonl";
+    std::string pairs;
+    for (int i = 0; i < 40; ++i) {
+      const std::string n = std::to_string(i), next = std::to_string(i + 1);
+      pairs += R"({"prompt": "after )" + n + R"(? ", "chosen": "it is )" + next +
+               R"(", "rejected": "who knows )" + n + "\"}\n";
+    }
+    WriteText(folder_ + "/pairs.jsonl", pairs);
     WriteText(folder_ + "/p.json",
               R"({"retort": 1, "name": "kill", "seed": 5, "threads": 1, "models": {"m": ")" +
                   ModelPath("qwen2") + R"(", "t": ")" + ModelPath("qwen3") +
                   R"("}, "data": {"d": {"path": ")" + data +
-                  R"(", "map": {"prompt": "question", "completion": "answer"}}}, "stages": [)" +
-                  GetParam().stage + "]}");
+                  R"(", "map": {"prompt": "question", "completion": "answer"}}, "p": ")" + folder_ +
+                  R"(/pairs.jsonl"}, "stages": [)" + GetParam().stage + "]}");
     const auto start = steady_clock::now();
     ASSERT_EQ(Run("whole", "", microseconds::max()), 0);
     whole_time_ = std::chrono::duration_cast<microseconds>(steady_clock::now() - start);
@@ -191,7 +205,8 @@ TEST_P(KillTest, AtEveryFaultPoint) {
   RecordProperty("kills", kills + 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stages, KillTest, testing::Values(kSft, kDistill, kCached, kGrpo),
+INSTANTIATE_TEST_SUITE_P(Stages, KillTest,
+                         testing::Values(kSft, kDistill, kCached, kRewardModel, kGrpo),
                          [](const auto& c) { return std::string(c.param.name); });
 
 }  // namespace

@@ -2,6 +2,9 @@
 """A grpo stage of retort, step by step in TRL: the completions and rewards that retort recorded, the model
 in transformers, the loss of GRPOTrainer, torch's AdamW. Loss and gradient norm of every step must agree.
 
+TRL has no PPO any more: its policy and value loss, advantages (GAE, whitened) and rewards of tokens are
+written out here as verl's core_algos has them.
+
 Usage: check_policy_training.py RETORT [--steps 20]
 Prints a table; exits 1 where a loss is more than 1e-3 (relative, floor 1e-2) off.
 SPDX-License-Identifier: Apache-2.0
@@ -10,11 +13,13 @@ import argparse
 import collections
 import json
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import types
 
 import oracle
+import safetensors.torch
 import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -27,10 +32,33 @@ CASES = {
 }
 
 
-def run_retort(program, folder, config, steps):
+PPO = {"kl_coef": 0.05, "gamma": 0.99, "lambda": 0.95, "cliprange": 0.1, "vf_coef": 0.2, "cliprange_value": 0.1}
+
+
+def ppo_stage():
+    host = {key: PPO[key] for key in ("kl_coef", "gamma", "lambda")}
+    loss = {key: PPO[key] for key in ("cliprange", "vf_coef", "cliprange_value")}
+    return host | {"algorithm": "ppo", "loss": [{"plugin": "ppo", "config": loss | {"rollout_is": "none"}}]}
+
+
+def grpo_stage(config):
+    return {"loss": [{"plugin": "grpo", "config": config | {"rollout_is": "none"}}]}
+
+
+def make_policy(folder):
+    """The fixture with a value head: both sides start from the same one."""
+    shutil.copytree(oracle.FIXTURES / "qwen2", folder)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    torch.manual_seed(1)
+    weights["score.weight"] = torch.randn(1, weights["model.norm.weight"].numel()) * 0.1
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def run_retort(program, folder, model, stage, steps):
     pipeline = {
         "retort": 1, "name": "rl", "seed": 11, "output": str(folder / "run"),
-        "models": {"m": str(oracle.FIXTURES / "qwen2")},
+        "models": {"m": str(model)},
         "data": {"q": {"path": str(oracle.FIXTURES / "gsm8k" / "train_small.jsonl"), "map": {"prompt": "question"}}},
         "stages": [{
             "name": "rl", "kind": "grpo", "model": "m", "data": "q", "num_generations": GROUP,
@@ -38,8 +66,7 @@ def run_retort(program, folder, config, steps):
             # What there is to learn: shorter answers.
             "overlong_buffer": MAX_TOKENS - 2, "mask_truncated_completions": False, "learning_rate": RATE,
             "max_steps": steps, "logging_steps": 1, "save_steps": 0, "micro_batch_tokens": 100000,
-            "loss": [{"plugin": "grpo", "config": config | {"rollout_is": "none"}}],
-            "sampling": {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}}]}
+            "sampling": {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}} | stage]}
     path = folder / "pipeline.json"
     path.write_text(json.dumps(pipeline))
     subprocess.run([program, "run", path], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -115,6 +142,92 @@ def replay(rounds, config, steps):
             yield loss.item(), norm.item()
 
 
+def masked_mean(x, mask):
+    return (x * mask).sum() / mask.sum()
+
+
+def token_advantages(rewards, values, mask):
+    """GAE over the completions' tokens: (advantages, whitened over all; returns)."""
+    advantages = torch.zeros_like(values)
+    next_value = next_advantage = torch.zeros(len(values))
+    for t in reversed(range(values.shape[1])):
+        there = mask[:, t]
+        delta = rewards[:, t] + PPO["gamma"] * next_value - values[:, t]
+        advantage = delta + PPO["gamma"] * PPO["lambda"] * next_advantage
+        next_value = torch.where(there > 0, values[:, t], next_value)
+        next_advantage = torch.where(there > 0, advantage, next_advantage)
+        advantages[:, t] = advantage * there
+    returns = advantages + values
+    mean = masked_mean(advantages, mask)
+    variance = masked_mean((advantages - mean) ** 2, mask) * mask.sum() / (mask.sum() - 1)
+    return (advantages - mean) * (variance + 1e-8).rsqrt() * mask, returns
+
+
+def ppo_values(model, head, samples):
+    """Log-probabilities of the completions' tokens and the values before them, padded [B,T]."""
+    logp, values = [], []
+    for sample in samples:
+        ids = torch.tensor([sample["prompt_ids"] + sample["completion_ids"]])
+        start = len(sample["prompt_ids"])
+        hidden = model.model(ids).last_hidden_state[0, start - 1:-1]
+        rows = (model.lm_head(hidden) / TEMPERATURE).log_softmax(-1)
+        logp.append(rows.gather(1, ids[0, start:, None])[:, 0])
+        values.append(head(hidden)[:, 0])
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(logp, batch_first=True), pad(values, batch_first=True)
+
+
+def ppo_loss(logp, values, old, advantage, returns, mask):
+    ratio, low, high = (logp - old[0]).exp(), 1 - PPO["cliprange"], 1 + PPO["cliprange"]
+    policy = masked_mean(torch.maximum(-advantage * ratio, -advantage * ratio.clamp(low, high)), mask)
+    bounded = torch.clamp(values, old[1] - PPO["cliprange_value"], old[1] + PPO["cliprange_value"])
+    value = 0.5 * masked_mean(torch.maximum((values - returns) ** 2, (bounded - returns) ** 2), mask)
+    return policy, value
+
+
+def replay_ppo(folder, rounds, steps):
+    """Yields (total, gradient norm, value loss, policy loss) of each step."""
+    model, reference = oracle.open_model(folder)[0], oracle.open_model(folder)[0]
+    weight = safetensors.torch.load_file(folder / "model.safetensors")["score.weight"]
+    head = torch.nn.Linear(weight.shape[1], 1, bias=False)
+    head.weight.data.copy_(weight)
+    trained = [*model.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0)
+    done = 0
+    for samples in rounds:
+        lengths = torch.tensor([len(s["completion_ids"]) for s in samples])
+        with torch.no_grad():
+            old, ref = ppo_values(model, head, samples), ppo_values(reference, head, samples)[0]
+            mask = (torch.arange(ref.shape[1]) < lengths[:, None]).float()
+            rewards = -PPO["kl_coef"] * (old[0] - ref) * mask
+            rewards[torch.arange(len(samples)), lengths - 1] += torch.tensor([s["reward"] for s in samples])
+            advantage, returns = token_advantages(rewards, old[1], mask)
+        for _ in range(min(ITERATIONS, steps - done)):
+            policy, value = ppo_loss(*ppo_values(model, head, samples), old, advantage, returns, mask)
+            total = policy + PPO["vf_coef"] * value
+            optimizer.zero_grad()
+            total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            done += 1
+            yield total.item(), norm.item(), value.item(), policy.item()
+
+
+def check_ppo(program, steps):
+    """Largest relative difference of total, gradient norm, value loss and policy loss."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        start = make_policy(folder / "policy")
+        rounds, metrics = run_retort(program, folder, start, ppo_stage(), steps)
+        worst = [0.0] * 4
+        for line, theirs in zip(metrics, replay_ppo(start, rounds, steps), strict=True):
+            value = line["ppo/value_loss"]
+            ours = line["loss"], line["grad_norm"], value, line["loss"] - PPO["vf_coef"] * value
+            worst = [max(w, abs(a - b) / max(abs(b), 1e-2)) for w, a, b in zip(worst, ours, theirs, strict=True)]
+    print(f"| ppo | {len(metrics)} | {worst[0]:.1e} (value {worst[2]:.1e}, policy {worst[3]:.1e}) | {worst[1]:.1e} |")
+    return max(worst[0], worst[2], worst[3]) <= 1e-3
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("retort", type=pathlib.Path)
@@ -124,13 +237,15 @@ def main():
     print("| loss | steps | largest relative difference of losses | of gradient norms |\n|---|---|---|---|")
     for name, config in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
-            rounds, metrics = run_retort(args.retort.resolve(), pathlib.Path(folder), config, args.steps)
+            rounds, metrics = run_retort(args.retort.resolve(), pathlib.Path(folder), oracle.FIXTURES / "qwen2",
+                                         grpo_stage(config), args.steps)
             worst_loss = worst_norm = 0
             for ours, (loss, norm) in zip(metrics, replay(rounds, config, args.steps), strict=True):
                 worst_loss = max(worst_loss, abs(ours["loss"] - loss) / max(abs(loss), 1e-2))
                 worst_norm = max(worst_norm, abs(ours["grad_norm"] - norm) / max(norm, 1e-2))
         print(f"| {name} | {len(metrics)} | {worst_loss:.1e} | {worst_norm:.1e} |", flush=True)
         failed |= worst_loss > 1e-3
+    failed |= not check_ppo(args.retort.resolve(), args.steps)
     raise SystemExit(1 if failed else 0)
 
 

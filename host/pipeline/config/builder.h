@@ -45,6 +45,8 @@ class ConfigBuilder {
                                                         const std::string& path);
   static DecodingOptions ReadDecoding(const Node& node);
   SamplingOptions ReadSampling(const Node& node, const std::string& path);
+  void ReadReward(const Node& entry, const std::string& path, ChainConfig* chain,
+                  StageConfig* stage);
   ChainConfig ReadChain(const Node& node, const char* key, const std::string& path,
                         const std::string& kind, StageConfig* stage);
 
@@ -52,6 +54,7 @@ class ConfigBuilder {
   void ReadSft(const Node& node, const std::string& path, StageConfig* stage);
   void ReadGrpo(const Node& node, const std::string& path, StageConfig* stage);
   void ReadRollouts(const Node& node, const std::string& path, GrpoStage* g);
+  void ReadRewardModel(const Node& node, const std::string& path, StageConfig* stage);
   void ReadDistill(const Node& node, const std::string& path, StageConfig* stage);
   // The reference that follows the policy.
   void ReadReference(const Node& node, const std::string& path, StageConfig* stage);

@@ -119,6 +119,7 @@ void ConfigBuilder::AddStage(const Node& node) {
   if (kind == "generate") ReadGenerate(node, path, &stage);
   if (kind == "filter") ReadFilter(node, path, &stage);
   if (kind == "sft") ReadSft(node, path, &stage);
+  if (kind == "reward_model") ReadRewardModel(node, path, &stage);
   if (kind == "distill") ReadDistill(node, path, &stage);
   if (kind == "grpo") ReadGrpo(node, path, &stage);
   if (kind == "eval") ReadEval(node, path, &stage);
@@ -153,7 +154,9 @@ std::string ConfigBuilder::Canonical(const Node& node, const StageConfig& stage)
 
 std::map<std::string, std::string> ConfigBuilder::NamedStorage(const StageConfig& stage) {
   std::map<std::string, std::string> storage;
-  for (const ModelRef* ref : stage.Models()) storage[ref->text] = ref->model.storage;
+  for (const auto& refs : {stage.Models(), stage.RewardModels()}) {
+    for (const ModelRef* ref : refs) storage[ref->text] = ref->model.storage;
+  }
   return storage;
 }
 
@@ -173,6 +176,7 @@ std::string_view StageKindName(StageKind kind) {
     case StageKind::kFilter: return "filter";
     case StageKind::kSft: return "sft";
     case StageKind::kDistill: return "distill";
+    case StageKind::kRewardModel: return "reward_model";
     case StageKind::kGrpo: return "grpo";
     case StageKind::kEval: return "eval";
   }
@@ -180,7 +184,9 @@ std::string_view StageKindName(StageKind kind) {
 }
 
 TrainingConfig* StageConfig::training() {
-  if (kind == StageKind::kSft || kind == StageKind::kDistill) return &sft;
+  const bool from_examples =
+      kind == StageKind::kSft || kind == StageKind::kDistill || kind == StageKind::kRewardModel;
+  if (from_examples) return &sft;
   return kind == StageKind::kGrpo ? &grpo : nullptr;
 }
 
@@ -195,6 +201,20 @@ std::vector<const ModelRef*> StageConfig::Models() const {
   if (grpo.reference) models.push_back(&*grpo.reference);
   if (kind == StageKind::kGenerate && !generate.generator) models.push_back(&generate.model);
   for (const ModelRef& model : eval.models) models.push_back(&model);
+  return models;
+}
+
+std::vector<const ModelRef*> StageConfig::RewardModels() const {
+  std::vector<const ChainConfig*> chains = {&filter.filters, &grpo.rewards};
+  for (const EvalTask& task : eval.tasks) chains.push_back(&task.rewards);
+  const TrainingConfig* train = training();
+  if (train != nullptr && train->evaluation.task) {
+    chains.push_back(&train->evaluation.task->rewards);
+  }
+  std::vector<const ModelRef*> models;
+  for (const ChainConfig* chain : chains) {
+    for (const auto& [text, ref] : chain->models) models.push_back(&ref);
+  }
   return models;
 }
 

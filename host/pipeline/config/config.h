@@ -81,6 +81,8 @@ struct DecodingOptions {
 struct ChainConfig {
   std::string json = "[]";
   std::string key_path = {};  // "stages.clean.filters", for errors
+  // What "model" of reward entries stands for, by what is written there.
+  std::map<std::string, ModelRef> models = {};
 };
 
 struct LossEntry {
@@ -244,12 +246,18 @@ struct GrpoStage : TrainingConfig {
   bool whiten_rewards = false;
 };
 
+// What a reward_model stage has beside the keys of sft, whose examples are its pairs.
+struct RewardModelOptions {
+  int64_t max_length = 4096;  // of each text; a pair may have twice as many tokens
+  std::string reward = {};    // by which the best and worst sample are found; "": the sum of all
+};
+
 struct EvalStage {
   std::vector<ModelRef> models = {};
   std::vector<EvalTask> tasks = {};
 };
 
-enum class StageKind : uint8_t { kGenerate, kFilter, kSft, kDistill, kGrpo, kEval };
+enum class StageKind : uint8_t { kGenerate, kFilter, kSft, kDistill, kRewardModel, kGrpo, kEval };
 std::string_view StageKindName(StageKind kind);
 
 struct StageConfig {
@@ -262,8 +270,9 @@ struct StageConfig {
   std::string resolved = {};  // the stage's resolved JSON, compact, canonical: what is hashed
   GenerateStage generate;     // the one of `kind` is filled in
   FilterStage filter;
-  SftStage sft;  // also of a distill stage
+  SftStage sft;  // also of distill and reward_model stages
   DistillOptions distill;
+  RewardModelOptions reward_model;
   GrpoStage grpo;
   EvalStage eval;
   // Of a stage that trains, else NULL.
@@ -271,6 +280,7 @@ struct StageConfig {
   TrainingConfig* training();
   // Every model whose weights it reads, what it trains first; every list of data.
   std::vector<const ModelRef*> Models() const;
+  std::vector<const ModelRef*> RewardModels() const;  // that its reward entries name
   std::vector<const std::vector<DataRef>*> DataLists() const;
 };
 

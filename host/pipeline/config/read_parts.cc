@@ -79,15 +79,58 @@ SamplingOptions ConfigBuilder::ReadSampling(const Node& node, const std::string&
 ChainConfig ConfigBuilder::ReadChain(const Node& node, const char* key, const std::string& path,
                                      const std::string& kind, StageConfig* stage) {
   const Node& list = *node.Find(key);
-  for (const Node& entry : list.items) {
-    NotePlugin(kind, StringAt(entry, "plugin"), stage);
-    if (const Node* rewards = entry.Find("rewards")) {
-      for (const Node& reward : rewards->items) {
-        NotePlugin("reward", StringAt(reward, "plugin"), stage);
-      }
+  ChainConfig chain = {.json = list.Dump(), .key_path = path + "." + key};
+  for (size_t i = 0; i < list.items.size(); ++i) {
+    const Node& entry = list.items[i];
+    const std::string place = chain.key_path + "." + std::to_string(i);
+    if (kind == "reward") {
+      ReadReward(entry, place, &chain, stage);
+    } else {
+      NotePlugin(kind, StringAt(entry, "plugin"), stage);
+    }
+    const Node* rewards = entry.Find("rewards");
+    for (size_t r = 0; rewards != nullptr && r < rewards->items.size(); ++r) {
+      ReadReward(rewards->items[r], place + ".rewards." + std::to_string(r), &chain, stage);
     }
   }
-  return {.json = list.Dump(), .key_path = path + "." + key};
+  return chain;
+}
+
+// A plugin, or a model whose value head scores.
+void ConfigBuilder::ReadReward(const Node& entry, const std::string& path, ChainConfig* chain,
+                               StageConfig* stage) {
+  const Node* model = entry.Find("model");
+  if ((model == nullptr) == (entry.Find("plugin") == nullptr)) {
+    return Fail(entry.where, path, "give \"plugin\" or \"model\", one of the two");
+  }
+  if (model == nullptr) {
+    for (const char* key : {"at", "reduce"}) {
+      const Node* of_model = entry.Find(key);
+      if (of_model != nullptr)
+        Fail(of_model->where, path + "." + key, "is of an entry with \"model\"");
+    }
+    return NotePlugin("reward", StringAt(entry, "plugin"), stage);
+  }
+  for (const char* key : {"config", "isolate", "timeout_ms"}) {
+    const Node* of_plugin = entry.Find(key);
+    const bool is_default =
+        of_plugin != nullptr && std::string_view(key) == "config" && of_plugin->members.empty();
+    if (of_plugin == nullptr || is_default) continue;
+    Fail(of_plugin->where, path + "." + key, "is of a plugin; a model has none");
+  }
+  const Node* at = entry.Find("at");
+  if (const Node* reduce = entry.Find("reduce"); reduce != nullptr) {
+    if (at == nullptr || at->text != "steps") {
+      Fail(reduce->where, path + ".reduce",
+           "there is one score at the end; it needs \"at\": \"steps\"");
+    }
+  }
+  const ModelRef ref = references_.Model(*model, path + ".model", stage);
+  if (ref.model.blueprint) {
+    Fail(model->where, path + ".model",
+         "'" + ref.text + "' is a model from nothing; a reward needs one that was trained");
+  }
+  chain->models[ref.text] = ref;
 }
 
 }  // namespace retort::host

@@ -73,10 +73,6 @@ void ConfigBuilder::CheckPpo(const Node& node, const std::string& path) {
     Fail(node.Find("advantage")->where, path + ".advantage",
          "ppo works out its own for each token (gamma, lambda); leave it out");
   }
-  if (const Node* lora = node.Find("lora")) {
-    Fail(lora->where, path + ".lora",
-         "ppo trains a value head with the model, which an adapter has no place for; leave it out");
-  }
 }
 
 // How completions are drawn, and what is made of their rewards.

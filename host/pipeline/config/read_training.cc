@@ -26,6 +26,22 @@ void ConfigBuilder::ReadSft(const Node& node, const std::string& path, StageConf
   ReadBatch(node, path, &s);
 }
 
+void ConfigBuilder::ReadRewardModel(const Node& node, const std::string& path, StageConfig* stage) {
+  stage->kind = StageKind::kRewardModel;
+  SftStage& s = stage->sft;
+  s.data = references_.Data(*node.Find("data"), path + ".data", stage);
+  s.limit = IntAt(node, "limit");
+  s.chat = ReadChat(node);
+  stage->reward_model.max_length = IntAt(node, "max_length");
+  stage->reward_model.reward = StringAt(node, "reward");
+  s.max_length = 2 * stage->reward_model.max_length;
+  s.truncation = StringAt(node, "truncation");
+  s.packing_window = IntAt(node, "packing_window");
+  s.shuffle = BoolAt(node, "shuffle");
+  ReadTraining(node, path, &s, stage);
+  ReadBatch(node, path, &s);
+}
+
 void ConfigBuilder::ReadDistill(const Node& node, const std::string& path, StageConfig* stage) {
   ReadSft(node, path, stage);
   stage->kind = StageKind::kDistill;

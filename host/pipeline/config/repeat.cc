@@ -23,8 +23,8 @@ constexpr int64_t kMostValues = 1'000'000;  // of all rounds: a bound on what a 
 
 // Keys whose texts may name a stage.
 bool IsReferenceKey(std::string_view key) {
-  static constexpr std::array<std::string_view, 6> kKeys = {"model",     "models",    "teacher",
-                                                            "reference", "tokenizer", "data"};
+  static constexpr std::array<std::string_view, 7> kKeys = {
+      "model", "models", "teacher", "reference", "tokenizer", "data", "eval_data"};
   return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();
 }
 

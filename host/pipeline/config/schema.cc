@@ -179,6 +179,27 @@ const ObjectSpec& Distill() {
   return spec;
 }
 
+const ObjectSpec& RewardModel() {
+  static const ObjectSpec spec = [] {
+    std::vector<KeySpec> keys = {{.name = "reward",
+                                  .kind = kString,
+                                  .fallback = "\"\"",
+                                  .summary = "of samples: by which the best and the worst of a "
+                                             "prompt are found; empty: the sum of all"}};
+    for (KeySpec key : ExampleKeys("[\"bradley_terry\"]")) {
+      const std::string_view name = key.name;
+      if (name == "packing" || name == "train_on") continue;
+      if (name == "max_length") key.summary = "tokens of each text, with its prompt";
+      if (name == "truncation") key.summary = "a text beyond max_length";
+      if (name == "packing_window") key.summary = "pairs packed together";
+      keys.push_back(key);
+    }
+    return JoinKeys("a reward_model stage",
+                    {StartKeys(), keys, OptimizerKeys(), TrainingKeys(), KeepingKeys()});
+  }();
+  return spec;
+}
+
 const ObjectSpec& Stage() {
   static const ObjectSpec spec = {.title = "a stage",
                                   .variant_key = "kind",
@@ -186,10 +207,11 @@ const ObjectSpec& Stage() {
                                                {"filter", &FilterStageSpec()},
                                                {"sft", &Sft()},
                                                {"distill", &Distill()},
+                                               {"reward_model", &RewardModel()},
                                                {"grpo", &GrpoSpec()},
                                                {"eval", &EvalSpec()},
                                                {"repeat", &RepeatSpec()}},
-                                  .reserved_variants = {"reward_model", "export"}};
+                                  .reserved_variants = {"export"}};
   return spec;
 }
 

@@ -145,10 +145,19 @@ static const ObjectSpec& Sampling() {
 const ObjectSpec& RewardEntrySpec() {
   static const ObjectSpec spec = {
       .title = "a reward entry",
-      .keys = {{.name = "plugin",
+      .keys = {{.name = "plugin", .kind = kString, .summary = "id of a reward plugin"},
+               {.name = "model",
                 .kind = kString,
-                .summary = "id of a reward plugin",
-                .required = true},
+                .summary = "instead of a plugin: a reward model, by name, path or @stage"},
+               {.name = "at",
+                .kind = kString,
+                .summary = "of a model: what it scores, the whole text or each step of the "
+                           "completion; absent: end",
+                .choices = "end|steps"},
+               {.name = "reduce",
+                .kind = kString,
+                .summary = "of a model at steps: their scores to one; absent: min",
+                .choices = "min|mean|product"},
                {.name = "name", .kind = kString, .summary = "of its column, instead of the id"},
                PluginConfigKey(),
                {.name = "weight",
@@ -168,8 +177,7 @@ const ObjectSpec& RewardEntrySpec() {
                MaxErrorRateKey(),
                IsolateKey(),
                TimeoutKey()},
-      .shorthand = "plugin",
-      .reserved = {"model", "at", "reduce"}};
+      .shorthand = "plugin"};
   return spec;
 }
 

@@ -16,6 +16,7 @@
 #include "host/pipeline/stage.h"
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stage_models.h"
+#include "host/pipeline/stage_rewards.h"
 
 namespace retort::host {
 namespace {
@@ -117,7 +118,7 @@ class TaskScorer {
   Status Score() {
     const ChainConfig& rewards = pair_.task->rewards;
     RETORT_ASSIGN_OR_RETURN(const json::Document entries,
-                            json::Document::Parse(rewards.json, rewards.key_path));
+                            ChainEntriesOf(rewards, *run_.pipeline, run_.folder->path()));
     const RngKey key = Derive(run_.key(), "rewards");
     RETORT_ASSIGN_OR_RETURN(chain_, RewardChain::Create(*run_.session, entries.root(),
                                                         {key.hi, key.lo}, rewards.key_path));

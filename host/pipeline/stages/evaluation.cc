@@ -12,6 +12,7 @@
 #include "host/chain/reward_chain.h"
 #include "host/pipeline/sampling.h"
 #include "host/pipeline/stage_data.h"
+#include "host/pipeline/stage_rewards.h"
 #include "host/pipeline/stages/policy_log.h"
 
 namespace retort::host {
@@ -105,7 +106,7 @@ Result<std::vector<double>> Evaluation::Score(const std::vector<data::Sample>& s
                                               int64_t step, Numbers* numbers) {
   const ChainConfig& rewards = config_.task->rewards;
   RETORT_ASSIGN_OR_RETURN(const json::Document entries,
-                          json::Document::Parse(rewards.json, rewards.key_path));
+                          ChainEntriesOf(rewards, *run_.pipeline, run_.folder->path()));
   const RngKey key = Derive(run_.key(), "eval_rewards");
   RETORT_ASSIGN_OR_RETURN(
       RewardChain chain,

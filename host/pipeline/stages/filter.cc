@@ -13,6 +13,7 @@
 #include "host/pipeline/stage.h"
 #include "host/pipeline/stage_data.h"
 #include "host/pipeline/stage_models.h"
+#include "host/pipeline/stage_rewards.h"
 
 namespace retort::host {
 namespace {
@@ -112,7 +113,7 @@ Result<StageOutput> RunFilter(StageRun& run) {
       LoadData(*run.session, *run.pipeline, config.data, config.limit, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(std::vector<data::Sample> samples, AsSamples(std::move(data)));
   RETORT_ASSIGN_OR_RETURN(const json::Document entries,
-                          json::Document::Parse(config.filters.json, config.filters.key_path));
+                          ChainEntriesOf(config.filters, *run.pipeline, run.folder->path()));
   RETORT_ASSIGN_OR_RETURN(FilterChain chain, FilterChain::Create(*run.session, entries.root(),
                                                                  {run.key().hi, run.key().lo},
                                                                  config.filters.key_path));

@@ -14,6 +14,7 @@
 
 #include "core/base/clock.h"
 #include "core/train/advantages.h"
+#include "host/pipeline/stage_rewards.h"
 
 namespace retort::host {
 namespace {
@@ -107,7 +108,7 @@ RolloutMaker::RolloutMaker(StageRun& run, const StageModel& model, StageTrainer&
 Status RolloutMaker::Init() {
   const ChainConfig& rewards = config_.rewards;
   RETORT_ASSIGN_OR_RETURN(const json::Document entries,
-                          json::Document::Parse(rewards.json, rewards.key_path));
+                          ChainEntriesOf(rewards, *run_.pipeline, run_.folder->path()));
   const RngKey key = Derive(run_.key(), "rewards");
   RETORT_ASSIGN_OR_RETURN(chain_, RewardChain::Create(*run_.session, entries.root(),
                                                       {key.hi, key.lo}, rewards.key_path));
@@ -159,15 +160,19 @@ Status RolloutMaker::Draw(int64_t step, int64_t round, int64_t count, Rollouts* 
                          .seed = key.lo};
   const Stopwatch watch;
   Scoring scoring(prompts.size(), [&](Scoring::Group group) { return Score(group, step); });
+  const bool beside = !chain_.uses_engine();
   RETORT_ASSIGN_OR_RETURN(std::vector<data::Sample> samples,
                           DrawSamples(run_, job, [&](size_t record, Scoring::Group group) {
-                            scoring.Add(record, group);
+                            if (beside) scoring.Add(record, group);
                           }));
+  const auto size = static_cast<size_t>(config_.num_generations);
+  for (size_t g = 0; !beside && g < prompts.size(); ++g) {
+    scoring.Add(g, std::span(samples).subspan(g * size, size));
+  }
   out->generate_seconds += watch.Seconds();
   RETORT_ASSIGN_OR_RETURN(std::vector<RewardTable> tables, scoring.Finish());
   out->reward_seconds += scoring.seconds();
   if (run_.cancelled()) return run_.CancelledStatus();
-  const auto size = static_cast<size_t>(config_.num_generations);
   for (size_t g = 0; g < prompts.size(); ++g) {
     const bool equal = IsEqual(tables[g]);
     ++out->drawn_groups;

@@ -29,21 +29,6 @@ Status AddEntry(const StageData& entry, const data::SftOptions& options, data::S
   return OkStatus();
 }
 
-Result<data::LoaderOptions> LoaderOptionsFor(const StageRun& run, const SftStage& config) {
-  data::LoaderOptions options;
-  options.seed = run.pipeline->seed;
-  options.stage = run.key().lo;
-  options.max_length = config.max_length;
-  RETORT_ASSIGN_OR_RETURN(options.packing, data::ParsePacking(config.packing));
-  options.packing_window = config.packing_window;
-  options.shuffle = config.shuffle;
-  options.batch_tokens = config.batch_tokens;
-  options.per_device = config.per_device;
-  options.accumulation = config.accumulation;
-  options.micro_tokens = config.micro_batch_tokens;
-  return options;
-}
-
 void ReportLeftOut(StageRun& run, const SftStage& config, const SftData& data) {
   run.numbers.Set("examples", static_cast<double>(data.build.examples.size()));
   if (data.build.too_long > 0) {
@@ -58,6 +43,21 @@ void ReportLeftOut(StageRun& run, const SftStage& config, const SftData& data) {
 }
 
 }  // namespace
+
+Result<data::LoaderOptions> LoaderOptionsFor(const StageRun& run, const SftStage& config) {
+  data::LoaderOptions options;
+  options.seed = run.pipeline->seed;
+  options.stage = run.key().lo;
+  options.max_length = config.max_length;
+  RETORT_ASSIGN_OR_RETURN(options.packing, data::ParsePacking(config.packing));
+  options.packing_window = config.packing_window;
+  options.shuffle = config.shuffle;
+  options.batch_tokens = config.batch_tokens;
+  options.per_device = config.per_device;
+  options.accumulation = config.accumulation;
+  options.micro_tokens = config.micro_batch_tokens;
+  return options;
+}
 
 Result<std::unique_ptr<SftData>> LoadSftData(StageRun& run, const SftStage& config,
                                              const StageModel& model) {

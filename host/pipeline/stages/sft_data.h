@@ -37,6 +37,9 @@ Result<std::unique_ptr<SftEvalData>> LoadSftEvalData(StageRun& run, const SftSta
 Result<std::vector<data::PackedBatch>> PackOnce(std::span<const data::SftExample> examples,
                                                 data::LoaderOptions options);
 
+// The order, packing and batches that the config says; sources are to be filled in.
+Result<data::LoaderOptions> LoaderOptionsFor(const StageRun& run, const SftStage& config);
+
 // The loader's batches in the engine's form.
 std::vector<engine::MicroBatch> ToMicroBatches(std::vector<data::PackedBatch> batches);
 

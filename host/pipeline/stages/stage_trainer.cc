@@ -11,6 +11,7 @@
 #include "core/model/params.h"
 #include "core/model/peft.h"
 #include "host/pipeline/plan_memory.h"
+#include "host/pipeline/stage_heads.h"
 #include "host/pipeline/stage_lora.h"
 #include "retort/abi/draft/loss.h"
 #include "retort/abi/draft/optimizer.h"
@@ -45,11 +46,6 @@ double OwnWeightDecay(const PluginInstance& optimizer) {
   const auto schema = json::Document::Parse(optimizer.info().config_schema, "config schema");
   if (!schema.ok()) return 0;
   return schema->root()["properties"]["weight_decay"]["default"].DoubleOr(0);
-}
-
-Heads HeadsOf(const StageConfig& stage) {
-  const bool ppo = stage.kind == StageKind::kGrpo && stage.grpo.algorithm == "ppo";
-  return ppo ? Heads::kValueToo : Heads::kAsSaved;
 }
 
 retort_key PluginKey(const StageRun& run, const std::string& place) {
@@ -175,6 +171,7 @@ Result<std::unique_ptr<StageTrainer>> StageTrainer::Create(
     RETORT_ASSIGN_OR_RETURN(AdapterUse use,
                             TrainedAdapter(*run.session, *base.opened, *config.lora));
     if (from) use.folder = from->folder;
+    if (HeadsOf(*run.stage) != Heads::kAsSaved) use.heads = HeadsOf(*run.stage);
     made->lora_ = use.spec;
     adapters.push_back(std::move(use));
   } else {

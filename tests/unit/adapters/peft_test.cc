@@ -101,13 +101,52 @@ void ExpectConfigRefused(const std::string& json, const std::string& rule) {
   EXPECT_NE(config.status().message().find(temp.path()), std::string::npos);
 }
 
+TEST(AdapterFolder, AValueHeadLiesInItsFile) {
+  const LoraSpec spec = {.r = 2, .targets = {"q"}};
+  for (const bool reward_model : {false, true}) {
+    const TempFolder temp;
+    const TinySpec tiny = {.value_head = true, .reward_model = reward_model};
+    AdaptedModel<float> model({spec}, /*fused=*/false, tiny);
+    graph::GiveHeadTo(model.graph, 0);
+    Write(model, temp / "x", spec);
+    const auto config = model::ReadPeftConfig(temp / "x");
+    ASSERT_TRUE(config.ok()) << config.status().ToString();
+    EXPECT_TRUE(config->value_head);
+    EXPECT_EQ(config->reward_model, reward_model);
+    EXPECT_EQ(config->lora.targets, (std::vector<std::string>{"layers.0.q", "layers.1.q"}));
+    AdaptedModel<float> again({config->lora}, /*fused=*/false, tiny);
+    graph::GiveHeadTo(again.graph, 0);
+    std::fill(again.Values("score.weight").begin(), again.Values("score.weight").end(), 7.0F);
+    ASSERT_TRUE(model::InitAdapter(again.graph, 0, 1, again.views).ok());
+    EXPECT_EQ(again.Values("score.weight")[0], 7);  // the base's loading gives its first values
+    ASSERT_TRUE(model::LoadAdapter(temp / "x", again.graph, 0, again.views).ok());
+    EXPECT_EQ(again.Values("score.weight"), model.Values("score.weight"));
+  }
+}
+
+TEST(AdapterFolder, AHeadOfAnotherShapeOrNoneIsRefused) {
+  const LoraSpec spec = {.r = 3, .targets = {"q"}};
+  ExpectConfigRefused(R"({"peft_type": "LORA", "r": 3, "task_type": "SEQ_CLS"})",
+                      "\"base_model.model.score.weight\" is not there");
+  const TempFolder temp;
+  AdaptedModel<float> model({spec}, /*fused=*/false, {.value_head = true});
+  graph::GiveHeadTo(model.graph, 0);
+  const size_t head = model.IndexOf("score.weight");
+  model.views[head] = TensorView::Contiguous(model.storage[head].data(), DType::kF32, {2, 8});
+  Write(model, temp / "x", spec);
+  const auto config = model::ReadPeftConfig(temp / "x");
+  ASSERT_FALSE(config.ok());
+  EXPECT_NE(config.status().message().find("a value head has one row"), std::string::npos)
+      << config.status().ToString();
+}
+
 TEST(AdapterFolder, RefusesByNameWhatItCantDo) {
   ExpectConfigRefused(R"({"peft_type": "IA3"})", "only LORA");
   ExpectConfigRefused(R"({"peft_type": "LORA", "r": 3, "use_dora": true})", "use_dora");
   ExpectConfigRefused(R"({"peft_type": "LORA", "r": 3, "bias": "all"})", "bias is \"all\"");
   ExpectConfigRefused(R"({"peft_type": "LORA", "r": 3, "fan_in_fan_out": true})", "fan_in_fan_out");
   ExpectConfigRefused(R"({"peft_type": "LORA", "r": 3, "modules_to_save": ["lm_head"]})",
-                      "modules_to_save");
+                      "modules_to_save has \"lm_head\"");
   ExpectConfigRefused(R"({"peft_type": "LORA", "r": 3, "init_lora_weights": "pissa"})", "pissa");
   ExpectConfigRefused(R"({"peft_type": "LORA", "r": 3, "layer_replication": [[0, 1]]})",
                       "layer_replication");

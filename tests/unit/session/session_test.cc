@@ -67,6 +67,28 @@ TEST(SessionPlugins, TheEnvironmentNamesTheFolderAndMoreFiles) {
   EXPECT_THAT(status.message(), AllOf(HasSubstr("RETORT_PLUGIN_PATH"), HasSubstr("libmine.so")));
 }
 
+TEST(SessionHeads, AValueHeadComesBesideOrInsteadOfTheLmHead) {
+  Session session = WithBuiltins();
+  for (const char* name : {"qwen2", "llama"}) {  // with a head of its own, and a tied one
+    const auto source = model::Source::Open(Fixture(name)).value();
+    const bool tied = std::string(name) == "llama";
+    const graph::Graph plain = session.BuildGraph(*source).value();
+    EXPECT_EQ(plain.value_head, -1);
+    const graph::Graph both = session.BuildGraph(*source, Heads::kValueToo).value();
+    EXPECT_EQ(both.params.size(), plain.params.size() + 1);
+    EXPECT_TRUE(both.has_lm_head);
+    const graph::Param& head = both.params[static_cast<size_t>(both.value_head)];
+    EXPECT_EQ(head.name, "score.weight");
+    EXPECT_EQ(head.shape, (std::vector<int64_t>{1, 32}));
+    EXPECT_EQ(head.init_value, 0.3);  // the config's initializer_range
+    const graph::Graph only = session.BuildGraph(*source, Heads::kValueOnly).value();
+    EXPECT_EQ(only.params.size(), plain.params.size() + (tied ? 1 : 0));
+    EXPECT_FALSE(only.has_lm_head);
+    EXPECT_EQ(only.vocab(), plain.vocab());
+    for (const graph::Param& param : only.params) EXPECT_NE(param.name, "lm_head.weight");
+  }
+}
+
 TEST(SessionEngine, AMissingLibraryIsNamedWithTheLinkersReason) {
   Session session(Options(RETORT_BUILTIN_DIR, "/nowhere/libengine.so"));
   const auto engine = session.Engine();
