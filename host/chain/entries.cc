@@ -16,8 +16,8 @@ Status Bad(const std::string& where, const std::string& text) {
   return InvalidArgument(where + ": " + text);
 }
 
-const std::vector<std::string> kModelKeys = {
-    "model", "name", "weight", "gate", "at", "reduce", "on_error", "max_error_rate"};
+const std::vector<std::string> kModelKeys = {"model", "name",   "weight",   "gate",
+                                             "at",    "reduce", "on_error", "max_error_rate"};
 
 Status CheckKeys(const json::Value& entry, std::string_view kind, const std::string& where) {
   std::vector<std::string> known = {"plugin",         "name",    "config",    "on_error",

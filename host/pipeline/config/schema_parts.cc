@@ -262,10 +262,11 @@ KeySpec NameKey() {
       .name = "name", .kind = kString, .summary = "of the stage and its folder", .required = true};
 }
 KeySpec KindKey() {
-  return {.name = "kind",
-          .kind = kString,
-          .summary = "of the work: generate, filter, sft, distill, grpo, eval, repeat",
-          .required = true};
+  return {
+      .name = "kind",
+      .kind = kString,
+      .summary = "of the work: generate, filter, sft, distill, reward_model, grpo, eval, repeat",
+      .required = true};
 }
 KeySpec DataKey() {
   return {.name = "data",
