@@ -12,6 +12,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/hash.h"
+#include "core/io/link_new.h"
 #include "core/json/json.h"
 
 namespace retort::host {
@@ -56,10 +57,31 @@ Result<LockOwner> ReadOwner(io::FileSystem& fs, const std::string& path) {
                    .start_time = root["start_time"].IntOr(0)};
 }
 
-Status WriteOwner(io::WritableFile& file, const LockOwner& owner) {
-  RETORT_RETURN_IF_ERROR(file.Append(owner.ToJson() + "\n"));
-  RETORT_RETURN_IF_ERROR(file.Sync());
-  return file.Close();
+constexpr const char* kDraft = ".new-";  // behind the lock's name: one that is being written
+
+Status WriteDraft(io::FileSystem& fs, const std::string& path, const LockOwner& owner) {
+  RETORT_ASSIGN_OR_RETURN(const std::unique_ptr<io::WritableFile> file, fs.Create(path, true));
+  RETORT_RETURN_IF_ERROR(file->Append(owner.ToJson() + "\n"));
+  RETORT_RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
+
+// Written whole before it has its name: whoever is killed meanwhile locks nobody out.
+Status WriteLock(io::FileSystem& fs, const std::string& path, const LockOwner& owner) {
+  const std::string draft = path + kDraft + owner.nonce;
+  Status written = WriteDraft(fs, draft, owner);
+  if (written.ok()) written = io::LinkNew(draft, path);
+  (void)fs.Remove(draft);
+  return written;
+}
+
+// Those of processes that were killed. One that starts just now writes its own again.
+void RemoveDrafts(io::FileSystem& fs, const std::string& folder, const std::string& lock) {
+  const Result<std::vector<std::string>> names = fs.List(folder);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    if (name.starts_with(lock + kDraft)) (void)fs.Remove(io::Join(folder, name));
+  }
 }
 
 Status Refuse(const std::string& path, const LockOwner& owner) {
@@ -112,21 +134,21 @@ Result<RunLock> RunLock::Acquire(io::FileSystem& fs, const std::string& folder,
                                  const LockOwner& self) {
   const std::string path = io::Join(folder, "run.lock");
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    Result<std::unique_ptr<io::WritableFile>> file = fs.Create(path, true);
-    if (file.ok()) {
-      const Status written = WriteOwner(**file, self);
-      if (written.ok()) return RunLock(fs, path);
-      (void)fs.Remove(path);  // half a lock would keep everybody out
-      return written;
+    const Status written = WriteLock(fs, path, self);
+    if (written.ok()) {
+      RemoveDrafts(fs, folder, io::BaseName(path));
+      return RunLock(fs, path);
     }
-    if (file.status().code() != Code::kAlreadyExists) return file.status();
+    if (written.code() == Code::kNotFound && attempt == 0)
+      continue;  // another took it for a dead one's
+    if (written.code() != Code::kAlreadyExists) return written;
     const Result<LockOwner> owner = ReadOwner(fs, path);
     if (!owner.ok()) {
       if (owner.status().code() == Code::kNotFound) continue;  // given back meanwhile
       if (io::IsOfTheSystem(owner.status())) return owner.status();
       return FailedPrecondition(path +
-                                ": another host has just started or was stopped while it "
-                                "wrote this file; if none is running, delete it");
+                                ": this is no lock that was written here; if nothing is running "
+                                "in this folder, delete it");
     }
     if (owner->host != self.host) return Refuse(path, *owner);
     if (owner->boot_id == self.boot_id && IsAlive(*owner)) return Refuse(path, *owner);

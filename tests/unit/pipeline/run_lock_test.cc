@@ -89,6 +89,19 @@ TEST_F(RunLockTest, OwnerOnAnotherMachineIsNeverTakenOver) {
   EXPECT_TRUE(Locked());
 }
 
+// A process that was killed before its lock had its name.
+TEST_F(RunLockTest, DraftsLockNobodyOutAndAreRemoved) {
+  const std::string draft = folder_ + "/run.lock.new-0123456789abcdef";
+  ASSERT_TRUE(io::DurableWrite(draft, "").ok());
+  const Result<RunLock> lock = RunLock::Acquire(fs_, folder_);
+  ASSERT_TRUE(lock.ok()) << lock.status().message();
+  EXPECT_TRUE(Locked());
+  EXPECT_FALSE(std::filesystem::exists(draft));
+  EXPECT_FALSE(RunLock::Acquire(fs_, folder_).ok()) << "it is held";
+  const std::filesystem::directory_iterator files(folder_);
+  EXPECT_EQ(std::distance(begin(files), end(files)), 1) << "the lock alone";
+}
+
 TEST_F(RunLockTest, UnreadableFileIsRefused) {
   ASSERT_TRUE(io::DurableWrite(folder_ + "/run.lock", "{\"host\":").ok());
   EXPECT_FALSE(RunLock::Acquire(fs_, folder_).ok());
