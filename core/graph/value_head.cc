@@ -65,4 +65,11 @@ Status CheckHasLmHead(const Graph& graph, std::string_view what) {
                             "text; it has no LM head. Use a causal language model");
 }
 
+Status CheckHasValueHead(const Graph& graph) {
+  if (graph.value_head >= 0) return OkStatus();
+  return FailedPrecondition(
+      "it has no value head (score.weight); a reward needs what a reward_model stage writes, or a "
+      "...ForSequenceClassification model with one label");
+}
+
 }  // namespace retort::graph

@@ -34,4 +34,7 @@ void DropLmHead(Graph& graph);
 // FAILED_PRECONDITION unless the model gives logits; `what` is what needs them.
 Status CheckHasLmHead(const Graph& graph, std::string_view what);
 
+// FAILED_PRECONDITION unless the model gives values, as a reward must.
+Status CheckHasValueHead(const Graph& graph);
+
 }  // namespace retort::graph

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/data/sft_example.h"
+#include "core/graph/value_head.h"
 
 namespace retort::host {
 namespace {
@@ -69,12 +70,8 @@ Status ModelReward::Open() {
   }
   RETORT_ASSIGN_OR_RETURN(std::unique_ptr<engine::Model> weights,
                           session_.LoadModel(*opened_, options_.storage));
-  if (weights->graph().value_head < 0) {
-    return FailedPrecondition("model " + options_.path +
-                              " has no value head (score.weight); a reward needs what a "
-                              "reward_model stage writes, or a ...ForSequenceClassification model "
-                              "with one label");
-  }
+  RETORT_RETURN_IF_ERROR(
+      graph::CheckHasValueHead(weights->graph()).WithContext("model " + options_.path));
   weights_ = std::move(weights);
   return OkStatus();
 }

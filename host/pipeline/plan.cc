@@ -339,7 +339,7 @@ class Planner {
     }
     for (const ModelRef* ref : stage.RewardModels()) {
       const Result<SizedModel> model = SizeOf(stage, *ref, false);
-      const Status status = model.ok() ? CheckGivesReward(model->graph) : model.status();
+      const Status status = model.ok() ? graph::CheckHasValueHead(model->graph) : model.status();
       if (!status.ok()) return AsFileFault(status, at(*ref));
     }
     return OkStatus();

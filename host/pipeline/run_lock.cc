@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/base/clock.h"
+#include "core/base/fault.h"
 #include "core/base/hash.h"
 #include "core/io/link_new.h"
 #include "core/json/json.h"
@@ -70,6 +71,7 @@ Status WriteDraft(io::FileSystem& fs, const std::string& path, const LockOwner& 
 Status WriteLock(io::FileSystem& fs, const std::string& path, const LockOwner& owner) {
   const std::string draft = path + kDraft + owner.nonce;
   Status written = WriteDraft(fs, draft, owner);
+  FaultPoint("lock.drafted");
   if (written.ok()) written = io::LinkNew(draft, path);
   (void)fs.Remove(draft);
   return written;
@@ -139,8 +141,9 @@ Result<RunLock> RunLock::Acquire(io::FileSystem& fs, const std::string& folder,
       RemoveDrafts(fs, folder, io::BaseName(path));
       return RunLock(fs, path);
     }
-    if (written.code() == Code::kNotFound && attempt == 0)
-      continue;  // another took it for a dead one's
+    // One that starts beside this one may have removed the draft; a folder that is missing stays
+    // so.
+    if (written.code() == Code::kNotFound && attempt == 0) continue;
     if (written.code() != Code::kAlreadyExists) return written;
     const Result<LockOwner> owner = ReadOwner(fs, path);
     if (!owner.ok()) {

@@ -48,11 +48,4 @@ Status CheckLossHeads(Session& session, const StageConfig& stage, const graph::G
   return OkStatus();
 }
 
-Status CheckGivesReward(const graph::Graph& graph) {
-  if (graph.value_head >= 0) return OkStatus();
-  return FailedPrecondition(
-      "it has no value head (score.weight); a reward needs what a reward_model stage writes, or a "
-      "...ForSequenceClassification model with one label");
-}
-
 }  // namespace retort::host

@@ -1,4 +1,4 @@
-// Which heads the models of a stage have, and whether its losses and rewards find what they need.
+// Which heads the models of a stage have, and whether its losses find what they need.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -16,8 +16,5 @@ Heads HeadsOf(const ModelRef& ref, const PipelineConfig& config);
 // INVALID_ARGUMENT: a loss needs a head that the stage's model lacks, or, of a reward_model stage,
 // doesn't look at values. `graph`: of what the stage trains.
 Status CheckLossHeads(Session& session, const StageConfig& stage, const graph::Graph& graph);
-
-// FAILED_PRECONDITION: a model that can't give a reward.
-Status CheckGivesReward(const graph::Graph& graph);
 
 }  // namespace retort::host

@@ -175,7 +175,7 @@ TEST_P(KillTest, AtEveryFaultPoint) {
       "file.written",        "file.synced",      "file.renamed",       "checkpoint.begin",
       "checkpoint.model",    "checkpoint.state", "checkpoint.written", "checkpoint.renamed",
       "checkpoint.retained", "metrics.line",     "trash.renamed",      "stage.done",
-      "stage.finished"};
+      "stage.finished",      "lock.drafted"};
   if (std::string(GetParam().name) == "grpo") points.push_back("rollouts.written");
   if (std::string(GetParam().name) == "cached") points.push_back("teacher.shard");
   if (std::string(GetParam().stage).find("eval_steps") != std::string::npos) {

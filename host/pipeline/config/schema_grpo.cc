@@ -175,16 +175,8 @@ const ObjectSpec& ColdStartSpec() {
                 .summary = "tokens of an example",
                 .min = 2,
                 .max = 1e7},
-               {.name = "truncation",
-                .kind = kString,
-                .fallback = "\"drop\"",
-                .summary = "an example beyond max_length",
-                .choices = "drop|keep_start|error"},
-               {.name = "train_on",
-                .kind = kString,
-                .fallback = "\"completion\"",
-                .summary = "tokens with a label",
-                .choices = "completion|assistant|all"}}};
+               TruncationKey(),
+               TrainOnKey()}};
   return spec;
 }
 

@@ -283,6 +283,20 @@ KeySpec LimitKey() {
           .summary = "first n records; 0: all",
           .min = 0};
 }
+KeySpec TruncationKey() {
+  return {.name = "truncation",
+          .kind = kString,
+          .fallback = "\"drop\"",
+          .summary = "an example beyond max_length",
+          .choices = "drop|keep_start|error"};
+}
+KeySpec TrainOnKey() {
+  return {.name = "train_on",
+          .kind = kString,
+          .fallback = "\"completion\"",
+          .summary = "tokens with a label",
+          .choices = "completion|assistant|all"};
+}
 KeySpec ChatKey() {
   return {.name = "chat",
           .kind = kObject,

@@ -20,6 +20,8 @@ KeySpec KindKey();
 KeySpec DataKey();
 KeySpec LimitKey();
 KeySpec ChatKey();
+KeySpec TruncationKey();
+KeySpec TrainOnKey();
 KeySpec PrefixKey(const char* summary);
 KeySpec SamplingKey(const char* fallback);
 KeySpec BatchSlots();

@@ -60,22 +60,6 @@ double MeanDeviation(std::span<const double> total, size_t group_size) {
   return MeanOf(deviations);
 }
 
-}  // namespace
-
-double MeanOf(const std::vector<double>& values) { return SpreadOf(values).mean; }
-
-std::vector<std::vector<double>> ScoresByReward(const Rollouts& rollouts, size_t n_rewards) {
-  std::vector<std::vector<double>> scores(n_rewards);
-  for (const RewardTable& table : rollouts.rewards) {
-    for (size_t i = 0; i < table.n_samples; ++i) {
-      for (size_t c = 0; c < n_rewards; ++c) scores[c].push_back(table.score_at(i, c));
-    }
-  }
-  return scores;
-}
-
-namespace {
-
 // TRL's names: over the samples that a reward measured, null if there are none.
 void WriteRewards(const Rollouts& rollouts, const RewardChain& chain, json::Writer& writer) {
   const std::vector<std::vector<double>> scores = ScoresByReward(rollouts, chain.size());
@@ -97,6 +81,18 @@ void WriteRewards(const Rollouts& rollouts, const RewardChain& chain, json::Writ
 }
 
 }  // namespace
+
+double MeanOf(const std::vector<double>& values) { return SpreadOf(values).mean; }
+
+std::vector<std::vector<double>> ScoresByReward(const Rollouts& rollouts, size_t n_rewards) {
+  std::vector<std::vector<double>> scores(n_rewards);
+  for (const RewardTable& table : rollouts.rewards) {
+    for (size_t i = 0; i < table.n_samples; ++i) {
+      for (size_t c = 0; c < n_rewards; ++c) scores[c].push_back(table.score_at(i, c));
+    }
+  }
+  return scores;
+}
 
 Status AppendSamples(const Rollouts& rollouts, const RewardChain& chain, int64_t step,
                      io::JsonlAppender* file) {

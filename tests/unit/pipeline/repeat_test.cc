@@ -108,6 +108,21 @@ TEST(Repeat, ReferencesInTasksAndDataEntriesAreTheRounds) {
   EXPECT_EQ(task.name, "@write");  // a name is none
 }
 
+TEST(Repeat, WhatIsEvaluatedIsOfTheRoundToo) {
+  const auto config = Parse(R"(
+      {"name": "write", "kind": "generate", "data": "d", "model": "student"},
+      {"name": "sft", "kind": "sft", "model": "student", "data": "d", "eval_data": "@write",
+       "eval_steps": 5},
+      {"name": "rl", "kind": "grpo", "model": "@sft", "data": "d", "eval_data": "@write",
+       "rewards": ["number_match", {"model": "@sft"}], "max_steps": 1})",
+                            "", "2");
+  ASSERT_TRUE(config.ok()) << config.status().ToString();
+  EXPECT_THAT(TextsOf(config->stages[4].sft.evaluation.data), ElementsAre("@rounds.2.write"));
+  const GrpoStage& grpo = config->stages[5].grpo;
+  EXPECT_THAT(TextsOf(grpo.evaluation.task->data), ElementsAre("@rounds.2.write"));
+  EXPECT_EQ(grpo.rewards.models.count("@rounds.2.sft"), 1U);
+}
+
 TEST(Repeat, AConfigOfAPluginIsItsOwn) {
   const auto config = Parse(R"({"name": "keep", "kind": "filter", "data": "d", "filters": [
       {"plugin": "length", "config": {"first": 1, "data": "@keep"}}]})");
