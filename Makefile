@@ -74,10 +74,11 @@ bench-build: setup
 bench: bench-build ## kernels alone, then prefill and decoding at SmolLM2's shapes
 	@for program in $(BENCH)/bin/*_bench; do $$program || exit 1; done
 
-soak: build ## kills (SOAK_MINUTES=2, KILLS=1000 a stage), a failing disk, then tests under sanitizers
+soak: build ## kills (SOAK_MINUTES=2, KILLS=1000 a stage), a failing disk, memory, then tests under sanitizers
 	@python3 tests/soak/soak.py $(RETORT) --minutes $${SOAK_MINUTES:-2}
 	@RETORT_KILLS=$${KILLS:-1000} $(BUILD)/tests/e2e_kill_test --gtest_filter='*AtRandomMoments*'
 	@RETORT_FAULTS=all $(BUILD)/tests/e2e_disk_fault_test
+	@RETORT_MEMORY=all $(BUILD)/tests/e2e_memory_test --gtest_filter='*OptimizerMemory*'
 	@cmake --preset asan-ubsan -B build/asan-ubsan > /dev/null
 	@cmake --build build/asan-ubsan -j $(JOBS) --target $(SANITIZED)
 	@for test in $(SANITIZED); do OMP_WAIT_POLICY=passive build/asan-ubsan/tests/$$test || exit 1; done

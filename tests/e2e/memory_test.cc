@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "tests/golden/program.h"
 
@@ -67,8 +69,16 @@ TEST_P(OptimizerMemory, OfItsOwnStates) {
   ExpectForetold(GetParam(), PipelineOf("auto", Sft(R"("max_length": 512, "batch_tokens": 512,
       "optimizer": ")" + std::string(GetParam()) + "\"")));
 }
-INSTANTIATE_TEST_SUITE_P(Memory, OptimizerMemory,
-                         testing::Values("adamw_8bit", "adafactor", "lion", "muon", "sgd"),
+// RETORT_MEMORY=all: every optimizer, as make soak does; else two whose states are laid out in ways of their own.
+std::vector<const char*> Optimizers() {
+  std::vector<const char*> ids = {"adamw_8bit", "muon"};
+  const char* const wanted = std::getenv("RETORT_MEMORY");
+  if (wanted != nullptr && std::string(wanted) == "all") {
+    ids.insert(ids.end(), {"adafactor", "lion", "sgd"});
+  }
+  return ids;
+}
+INSTANTIATE_TEST_SUITE_P(Memory, OptimizerMemory, testing::ValuesIn(Optimizers()),
                          [](const auto& name) { return std::string(name.param); });
 TEST(Memory, OfFrozenParams) {
   ExpectForetold("frozen", PipelineOf("auto", Sft(R"("max_length": 512, "batch_tokens": 512,
