@@ -29,9 +29,8 @@ std::optional<int64_t> StepOf(std::string_view name) {
 // Steps of the checkpoints in `parent`, newest first.
 Result<std::vector<int64_t>> Steps(io::FileSystem& fs, const std::string& parent) {
   std::vector<int64_t> steps;
-  const Status there = fs.Stat(parent).status();
-  if (there.code() == Code::kNotFound) return steps;
-  RETORT_RETURN_IF_ERROR(there);
+  RETORT_ASSIGN_OR_RETURN(const bool there, io::IsThere(fs, parent));
+  if (!there) return steps;
   RETORT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.List(parent));
   for (const std::string& name : names) {
     if (const auto step = StepOf(name)) steps.push_back(*step);

@@ -58,9 +58,8 @@ Result<FileDigest> DurableWrite(FileSystem& fs, const std::string& path, std::st
 }
 
 Result<std::string> MoveToTrash(FileSystem& fs, const std::string& path, const std::string& trash) {
-  const Status there = fs.Stat(path).status();
-  if (there.code() == Code::kNotFound) return std::string();
-  RETORT_RETURN_IF_ERROR(there);
+  RETORT_ASSIGN_OR_RETURN(const bool there, IsThere(fs, path));
+  if (!there) return std::string();
   RETORT_RETURN_IF_ERROR(fs.MakeFolders(trash));
   const std::string stem = Join(trash, BaseName(path));
   std::string target = stem;

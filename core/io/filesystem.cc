@@ -229,6 +229,13 @@ bool IsOfTheSystem(const Status& failure) {
          code == Code::kPermissionDenied;
 }
 
+Result<bool> IsThere(FileSystem& fs, const std::string& path) {
+  const Status looked = fs.Stat(path).status();
+  if (looked.ok()) return true;
+  if (looked.code() == Code::kNotFound) return false;
+  return looked;
+}
+
 FileSystem& RealFileSystem() {
   static PosixFileSystem fs;
   return fs;

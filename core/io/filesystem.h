@@ -62,6 +62,9 @@ FileSystem& RealFileSystem();
 // time. A caller that takes what can't be read for spoiled must not do so then.
 bool IsOfTheSystem(const Status& failure);
 
+// As Exists, for those to whom absence means something: not being able to look is no absence.
+Result<bool> IsThere(FileSystem& fs, const std::string& path);
+
 // "a/b" + "c" -> "a/b/c"; "" + "c" -> "c". Parent("c") is ".", BaseName("a/b/") is "b".
 std::string Join(std::string_view folder, std::string_view name);
 std::string Parent(std::string_view path);

@@ -70,9 +70,8 @@ std::string StageManifest::ArtifactHash() const {
 Result<std::optional<StageManifest>> ReadStageManifest(io::FileSystem& fs,
                                                        const std::string& stage_folder) {
   const std::string path = io::Join(stage_folder, kName);
-  const Status there = fs.Stat(path).status();
-  if (there.code() == Code::kNotFound) return std::optional<StageManifest>();
-  RETORT_RETURN_IF_ERROR(there);
+  RETORT_ASSIGN_OR_RETURN(const bool there, io::IsThere(fs, path));
+  if (!there) return std::optional<StageManifest>();
   RETORT_ASSIGN_OR_RETURN(const std::string text, fs.Read(path, kMaxBytes));
   const Result<json::Document> document = json::Document::Parse(text, path);
   if (!document.ok()) return DataLoss(document.status().message());

@@ -10,7 +10,8 @@ namespace {
 
 // Lines already in the file; each must be the next sample of the order.
 Result<size_t> CountDone(const std::string& path, const SampleOrder& order) {
-  if (!io::RealFileSystem().Exists(path)) return size_t{0};
+  RETORT_ASSIGN_OR_RETURN(const bool there, io::IsThere(io::RealFileSystem(), path));
+  if (!there) return size_t{0};
   RETORT_ASSIGN_OR_RETURN(io::JsonlReader reader, io::JsonlReader::Open(path));
   for (size_t done = 0;; ++done) {
     RETORT_ASSIGN_OR_RETURN(const auto line, reader.NextLine());

@@ -104,7 +104,8 @@ Result<TeacherCache> TeacherCache::Open(io::FileSystem& fs, const std::string& f
   RETORT_RETURN_IF_ERROR(fs.MakeFolders(folder));
   const std::string path = io::Join(folder, kDescription);
   TeacherCache cache(fs, folder, identity, examples);
-  if (!fs.Exists(path)) {
+  RETORT_ASSIGN_OR_RETURN(const bool described, io::IsThere(fs, path));
+  if (!described) {
     RETORT_RETURN_IF_ERROR(io::DurableWrite(fs, path, identity.ToJson()).status());
     return cache;
   }
@@ -205,8 +206,10 @@ Status TeacherCache::Check(size_t shard, const io::Safetensors& file) const {
 
 Status TeacherCache::Map(size_t shard) {
   const std::string path = PathOf(shard);
-  if (!fs_->Exists(path)) return NotFound(path + " is not there");
+  RETORT_ASSIGN_OR_RETURN(const bool there, io::IsThere(*fs_, path));
+  if (!there) return NotFound(path + " is not there");
   Result<io::Safetensors> file = io::Safetensors::Open(path);
+  if (io::IsOfTheSystem(file.status())) return file.status();
   if (!file.ok()) return DataLoss(file.status().message());
   RETORT_RETURN_IF_ERROR(Check(shard, *file));
   Shard& s = shards_[shard];

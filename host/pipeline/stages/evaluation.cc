@@ -194,6 +194,7 @@ Result<StageOutput> ResultOf(StageRun& run, const checkpoint::Found& last) {
   if (!run.stage->training()->evaluation.load_best || best.empty()) return OutputOf(last);
   const std::string folder = io::Join(run.dir, best);
   Result<checkpoint::Manifest> manifest = checkpoint::Verify(run.folder->fs(), folder);
+  if (io::IsOfTheSystem(manifest.status())) return manifest.status();
   if (!manifest.ok()) {
     return DataLoss("the best checkpoint is not what was saved: " + manifest.status().message() +
                     "; start the stage anew with --from " + run.stage->name);

@@ -46,6 +46,7 @@ class TeacherPass {
     for (size_t shard = 0; shard < cache_.n_shards(); ++shard) {
       const Status there = cache_.Map(shard);
       if (there.ok()) continue;
+      if (io::IsOfTheSystem(there)) return there;
       if (there.code() == Code::kDataLoss) run_.Warn(there.message() + "; made anew");
       missing.push_back(shard);
       total_ += static_cast<double>(cache_.ExamplesOf(shard).size());

@@ -83,6 +83,17 @@ TEST(FileSystem, ErrorsNameOperationPathAndReason) {
   EXPECT_THAT(full.message(), HasSubstr("make room"));
 }
 
+TEST(FileSystem, NotBeingAbleToLookIsNoAbsence) {
+  const TempFolder dir;
+  (void)dir.Write("f", "x");
+  EXPECT_TRUE(IsThere(RealFileSystem(), dir / "f").value());
+  EXPECT_FALSE(IsThere(RealFileSystem(), dir / "g").value());
+  for (const char* name : {"f", "g"}) {
+    FaultFs broken({.at = 1});
+    EXPECT_EQ(IsThere(broken, dir / name).status().code(), Code::kUnavailable) << name;
+  }
+}
+
 // Only the system's failures leave open whether a file is whole.
 TEST(FileSystem, FailuresOfTheSystemAreToldFromThoseOfBytes) {
   for (const int error : {ENOSPC, EDQUOT, EFBIG, EMFILE, EIO, EACCES}) {
