@@ -69,7 +69,8 @@ TEST_P(OptimizerMemory, OfItsOwnStates) {
   ExpectForetold(GetParam(), PipelineOf("auto", Sft(R"("max_length": 512, "batch_tokens": 512,
       "optimizer": ")" + std::string(GetParam()) + "\"")));
 }
-// RETORT_MEMORY=all: every optimizer, as make soak does; else two whose states are laid out in ways of their own.
+// RETORT_MEMORY=all: every optimizer, as make soak does; else two whose states are laid out in ways
+// of their own.
 std::vector<const char*> Optimizers() {
   std::vector<const char*> ids = {"adamw_8bit", "muon"};
   const char* const wanted = std::getenv("RETORT_MEMORY");
