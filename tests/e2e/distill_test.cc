@@ -251,6 +251,64 @@ TEST_F(DistillTest, PlanRefusesWhatCanNotWork) {
               HasSubstr("temperature"));
 }
 
+// What `retort plan` tells whoever has a teacher with another tokenizer to do: its text trains the
+// student as any text does, although the samples have ids too, which are the teacher's.
+TEST_F(DistillTest, AnotherTokenizerGoesThroughText) {
+  const std::string foreign = folder_ + "/foreign", path = foreign + "/tokenizer.json";
+  fs::copy(ModelPath("qwen3"), foreign);
+  std::string text = ReadText(path);
+  const std::string merges = "\"merges\": [";
+  const size_t begin = text.find(merges) + merges.size();
+  const size_t last_one = text.rfind('[');
+  ASSERT_LT(begin, last_one);
+  WriteText(path, text.erase(begin, last_one - begin));
+  const std::string data =
+      std::string(RETORT_SOURCE_DIR) + "/tests/fixtures/gsm8k/train_small.jsonl";
+  const std::string training = R"("chat": false, "learning_rate": 3e-3, "max_steps": 3,
+      "shuffle": false, "max_length": 512)";
+  WriteText(
+      folder_ + "/text.json",
+      R"({"retort": 1, "name": "text", "seed": 3, "models": {"student": ")" + ModelPath("qwen2") +
+          R"(", "teacher": ")" + foreign + R"("}, "data": {"refs": {"path": ")" + data +
+          R"(", "map": {"prompt": "question"}, "limit": 6}, "plain": "plain.jsonl"}, "stages": [
+      {"name": "write", "kind": "generate", "model": "teacher", "data": "refs", "chat": false,
+       "samples": 2, "sampling": {"max_tokens": 300, "stop": [" ", "e"]}},
+      {"name": "samples", "kind": "sft", "model": "student", "data": "@write", )" +
+          training + R"(},
+      {"name": "texts", "kind": "sft", "model": "student", "data": "plain", )" +
+          training + "}]}");
+  const auto run = [&](const std::string& stage) {
+    const Outcome outcome = RunRetort(
+        {"run", folder_ + "/text.json", "--set", "output=" + Out("text"), "--only", stage});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  };
+  WriteText(folder_ + "/plain.jsonl", "");
+  run("write");
+  std::string plain, texts;
+  std::vector<std::vector<int64_t>> teachers_ids;
+  for (const json::Document& line : ReadLines(Out("text") + "/write/samples.jsonl")) {
+    const json::Value root = line.root();
+    ASSERT_EQ(root["finish"].StringOr(""), "stop");
+    plain += "{\"prompt\": " + root["prompt"].Dump() +
+             ", \"completion\": " + root["completion"].Dump() + "}\n";
+    texts += "{\"text\": " + root["prompt"].Dump() + "}\n";
+    teachers_ids.push_back(Ints(root["prompt_ids"]));
+  }
+  WriteText(folder_ + "/plain.jsonl", plain);
+  run("samples");
+  run("texts");
+  const auto weights = [&](const std::string& stage) {
+    return ReadText(Out("text") + "/" + stage + "/checkpoint-3/model.safetensors");
+  };
+  EXPECT_TRUE(weights("samples") == weights("texts"));
+  const Outcome encoded = RunRetort({"tokenize", ModelPath("qwen2")}, texts);
+  const std::vector<json::Document> students = ParseLines(encoded.out, "tokenize");
+  ASSERT_EQ(students.size(), teachers_ids.size());
+  for (size_t i = 0; i < students.size(); ++i) {
+    EXPECT_NE(Ints(students[i].root()["ids"]), teachers_ids[i]) << "the tokenizers agree";
+  }
+}
+
 TEST_F(DistillTest, PlanCountsTheTeacher) {
   const auto bytes = [&](const std::string& stage, const std::string& set) {
     const Outcome plan =

@@ -176,7 +176,9 @@ TEST_P(KillTest, AtEveryFaultPoint) {
       "checkpoint.model",    "checkpoint.state", "checkpoint.written", "checkpoint.renamed",
       "checkpoint.retained", "metrics.line",     "trash.renamed",      "stage.done",
       "stage.finished",      "lock.drafted"};
-  if (std::string(GetParam().name) == "grpo") points.push_back("rollouts.written");
+  if (std::string(GetParam().name) == "grpo") {
+    points.insert(points.end(), {"rollouts.kept", "rollouts.written"});
+  }
   if (std::string(GetParam().name) == "cached") points.push_back("teacher.shard");
   if (std::string(GetParam().stage).find("eval_steps") != std::string::npos) {
     points.push_back("eval.done");

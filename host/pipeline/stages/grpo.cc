@@ -1,6 +1,6 @@
 // Prompts to a checkpoint by rewards: rollouts of the weights as they are, advantages, and some
-// optimizer steps on them, over and over. Checkpoints stand between rollouts, so that a stopped
-// run draws the same ones again and goes on bit by bit.
+// optimizer steps on them, over and over. Checkpoints stand between rollouts; a stopped run goes
+// on bit by bit with those that were kept since, and draws the rest again.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -23,7 +23,7 @@
 #include "host/pipeline/stages/policy_log.h"
 #include "host/pipeline/stages/policy_reference.h"
 #include "host/pipeline/stages/policy_scores.h"
-#include "host/pipeline/stages/rollouts.h"
+#include "host/pipeline/stages/rollout_maker.h"
 #include "host/pipeline/stages/stage_trainer.h"
 #include "host/pipeline/stages/token_advantages.h"
 
@@ -324,12 +324,14 @@ class PolicyLoop {
     progress_.samples_offset = static_cast<int64_t>(samples->offset());
     saved_step_ = progress_.step;
     is_best_ = false;
-    return trainer_.Save(run_,
-                         {.step = progress_.step,
-                          .tokens = progress_.tokens,
-                          .epoch = Epoch(),
-                          .progress = progress_.ToJson()},
-                         final_one);
+    Result<checkpoint::Found> saved = trainer_.Save(run_,
+                                                    {.step = progress_.step,
+                                                     .tokens = progress_.tokens,
+                                                     .epoch = Epoch(),
+                                                     .progress = progress_.ToJson()},
+                                                    final_one);
+    if (saved.ok()) RETORT_RETURN_IF_ERROR(rollouts_.Forget(progress_.step));
+    return saved;
   }
 
   StageRun& run_;
@@ -386,6 +388,7 @@ Result<StageOutput> RunGrpo(StageRun& run) {
     NoteResumed(run, *from, total_steps);
   }
   RETORT_RETURN_IF_ERROR(run.folder->CutMetrics(run.stage->name, progress.step));
+  RETORT_RETURN_IF_ERROR(KeptRollouts(run).Forget(progress.step));
   run.numbers.Set("steps", static_cast<double>(total_steps));
   if (progress.early_stops > 0) {
     run.numbers.Set("early_stops", static_cast<double>(progress.early_stops));

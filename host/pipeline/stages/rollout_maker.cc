@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/pipeline/stages/rollouts.h"
+#include "host/pipeline/stages/rollout_maker.h"
 
 #include <algorithm>
 #include <cmath>
@@ -13,7 +13,8 @@
 #include <utility>
 
 #include "core/base/clock.h"
-#include "core/train/advantages.h"
+#include "core/base/fault.h"
+#include "host/pipeline/sampling.h"
 #include "host/pipeline/stage_rewards.h"
 
 namespace retort::host {
@@ -103,7 +104,8 @@ RolloutMaker::RolloutMaker(StageRun& run, const StageModel& model, StageTrainer&
       config_(run.stage->grpo),
       model_(model),
       trainer_(trainer),
-      records_(std::move(records)) {}
+      records_(std::move(records)),
+      kept_(run) {}
 
 Status RolloutMaker::Init() {
   const ChainConfig& rewards = config_.rewards;
@@ -186,7 +188,7 @@ Status RolloutMaker::Draw(int64_t step, int64_t round, int64_t count, Rollouts* 
   return OkStatus();
 }
 
-Result<Rollouts> RolloutMaker::Make(int64_t step, int64_t position) {
+Result<Rollouts> RolloutMaker::DrawAll(int64_t step, int64_t position) {
   Rollouts out;
   out.position = position;
   const int64_t rounds = config_.dynamic_sampling ? 1 + config_.max_resamples : 1;
@@ -195,11 +197,34 @@ Result<Rollouts> RolloutMaker::Make(int64_t step, int64_t position) {
     if (groups == config_.prompts_per_step) break;
     RETORT_RETURN_IF_ERROR(Draw(step, round, config_.prompts_per_step - groups, &out));
   }
-  for (const RewardTable& table : out.rewards) {
-    out.total.insert(out.total.end(), table.reward.begin(), table.reward.end());
-  }
-  AddPenalty(&out);
   return out;
+}
+
+Result<std::optional<Rollouts>> RolloutMaker::Kept(int64_t step, int64_t position) {
+  Result<std::optional<Rollouts>> kept = kept_.Read(step, position, chain_.size());
+  if (kept.status().code() == Code::kDataLoss) {
+    run_.Warn(kept.status().message() + "; the round is drawn anew");
+    return std::optional<Rollouts>();
+  }
+  if (kept.ok() && *kept && !std::exchange(told_of_kept_, true)) {
+    run_.Resumed("completions after step " + std::to_string(step) +
+                 " were drawn and scored before the stop; they are taken as they are");
+  }
+  return kept;
+}
+
+Result<Rollouts> RolloutMaker::Make(int64_t step, int64_t position) {
+  RETORT_ASSIGN_OR_RETURN(std::optional<Rollouts> out, Kept(step, position));
+  if (!out) {
+    RETORT_ASSIGN_OR_RETURN(out, DrawAll(step, position));
+    RETORT_RETURN_IF_ERROR(kept_.Write(step, position, *out));
+    FaultPoint("rollouts.kept");
+  }
+  for (const RewardTable& table : out->rewards) {
+    out->total.insert(out->total.end(), table.reward.begin(), table.reward.end());
+  }
+  AddPenalty(&*out);
+  return std::move(*out);
 }
 
 // Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): none up to the buffer, then
