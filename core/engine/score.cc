@@ -11,6 +11,7 @@
 #include "core/engine/head.h"
 #include "core/engine/top_k.h"
 #include "core/engine/value_head.h"
+#include "core/graph/shared_rows.h"
 #include "core/graph/value_head.h"
 #include "core/ops/ops.h"
 #include "retort/kernels/softmax.h"
@@ -40,6 +41,33 @@ Status CheckRequest(const graph::Graph& graph, size_t index, const ScoreRequest&
   return request.want_logp ? graph::CheckHasLmHead(graph, name) : OkStatus();
 }
 
+// The rows that requests have of their own in a pass, told one after the other. The last one that
+// had to have all of its rows is the head, from which the following ones may go on.
+class OwnRows {
+ public:
+  explicit OwnRows(const graph::Graph& graph) : may_share_(graph::TextsMayShareRows(graph)) {}
+
+  // What comes before the rows of `request`, the `index`-th of the pass: all of its prompt but the
+  // last token, whose row says what comes next, if the head begins with the same.
+  Prefix Add(const ScoreRequest& request, size_t index) {
+    const size_t rows = std::min(static_cast<size_t>(request.first), request.ids.size()) - 1;
+    const bool shares =
+        may_share_ && request.shares_prompt && head_ != nullptr && rows > 0 &&
+        rows <= head_->ids.size() &&
+        std::equal(request.ids.begin(), request.ids.begin() + static_cast<int64_t>(rows),
+                   head_->ids.begin());
+    if (shares) return {.sequence = head_index_, .rows = static_cast<int32_t>(rows)};
+    head_ = &request;
+    head_index_ = static_cast<int32_t>(index);
+    return {};
+  }
+
+ private:
+  bool may_share_;
+  const ScoreRequest* head_ = nullptr;
+  int32_t head_index_ = -1;
+};
+
 class Scorer {
  public:
   Scorer(Inference& inference, const graph::Graph& graph, std::span<const TensorView> params,
@@ -50,7 +78,8 @@ class Scorer {
   void Run(std::span<const ScoreRequest> requests, std::span<ScoreResult> results) {
     Pack(requests);
     const TensorView hidden = inference_.Forward(
-        {.ids = ids_, .positions = positions_, .cu_seqlens = cu_seqlens_}, nullptr);
+        {.ids = ids_, .positions = positions_, .cu_seqlens = cu_seqlens_, .prefixes = prefixes_},
+        nullptr);
     if (requests[0].want_values) TakeValues(hidden, requests, results);
     if (requests[0].want_logp) RunHead(hidden, requests, results);
   }
@@ -97,18 +126,23 @@ class Scorer {
   }
 
   void Pack(std::span<const ScoreRequest> requests) {
-    ids_.clear(), positions_.clear(), rows_.clear(), labels_.clear();
+    ids_.clear(), positions_.clear(), rows_.clear(), labels_.clear(), prefixes_.clear();
     cu_seqlens_.assign(1, 0);
-    for (const ScoreRequest& request : requests) {
-      const auto base = static_cast<int32_t>(ids_.size());
-      for (size_t t = 0; t < request.ids.size(); ++t) {
+    OwnRows own(graph_);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const ScoreRequest& request = requests[i];
+      prefixes_.push_back(own.Add(request, i));
+      for (auto t = static_cast<size_t>(prefixes_.back().rows); t < request.ids.size(); ++t) {
         ids_.push_back(request.ids[t]);
         positions_.push_back(static_cast<int32_t>(t));
         if (static_cast<int64_t>(t) < request.first) continue;
-        rows_.push_back(base + static_cast<int32_t>(t) - 1);
+        rows_.push_back(static_cast<int32_t>(ids_.size()) - 2);  // the row before it
         labels_.push_back(request.ids[t]);
       }
       cu_seqlens_.push_back(static_cast<int32_t>(ids_.size()));
+    }
+    if (std::ranges::all_of(prefixes_, [](const Prefix& p) { return p.sequence < 0; })) {
+      prefixes_.clear();
     }
   }
 
@@ -166,6 +200,7 @@ class Scorer {
   const ValueHead value_head_;
   const int n_threads_;
   std::vector<int32_t> ids_, positions_, cu_seqlens_, rows_;
+  std::vector<Prefix> prefixes_;
   std::vector<int64_t> labels_;
   std::vector<float> hidden_, logits_, logp_, entropy_, values_;
   TeacherRows all_rows_;  // of the pass
@@ -192,16 +227,19 @@ std::vector<size_t> PassOrder(std::span<const ScoreRequest> requests) {
   return order;
 }
 
-// The end of the pass that begins at `begin`, by its length and kind.
-size_t PassEnd(std::span<const ScoreRequest> requests, std::span<const size_t> order, size_t begin,
-               int64_t limit) {
-  size_t end = begin;
-  int64_t tokens = 0;
-  do {  // a request longer than the limit gets a pass of its own
-    tokens += static_cast<int64_t>(requests[order[end++]].ids.size());
-  } while (end < order.size() && KindOf(requests[order[end]]) == KindOf(requests[order[begin]]) &&
-           tokens + static_cast<int64_t>(requests[order[end]].ids.size()) <= limit);
-  return end;
+// The end of the pass that begins at `begin`, by its rows and kind.
+size_t PassEnd(const graph::Graph& graph, std::span<const ScoreRequest> requests,
+               std::span<const size_t> order, size_t begin, int64_t limit) {
+  OwnRows own(graph);
+  int64_t rows = 0;
+  for (size_t end = begin; end < order.size(); ++end) {
+    const ScoreRequest& next = requests[order[end]];
+    rows += static_cast<int64_t>(next.ids.size()) - own.Add(next, end - begin).rows;
+    // A request longer than the limit gets a pass of its own.
+    const bool fits = rows <= limit && KindOf(next) == KindOf(requests[order[begin]]);
+    if (end > begin && !fits) return end;
+  }
+  return order.size();
 }
 
 }  // namespace
@@ -225,7 +263,7 @@ Result<std::vector<ScoreResult>> Score(Inference& inference, const graph::Graph&
       return Cancelled("scoring was stopped after " + std::to_string(begin) + " of " +
                        std::to_string(requests.size()) + " texts");
     }
-    const size_t end = PassEnd(requests, order, begin, limit);
+    const size_t end = PassEnd(graph, requests, order, begin, limit);
     std::vector<ScoreRequest> pass;
     for (size_t i = begin; i < end; ++i) pass.push_back(requests[order[i]]);
     std::vector<ScoreResult> scored(pass.size());

@@ -41,7 +41,8 @@ std::vector<engine::ScoreRequest> ScoreRequests(std::span<const data::Sample> sa
     requests.push_back({.ids = ids[i],
                         .first = static_cast<int64_t>(samples[i].prompt_ids.size()),
                         .adapter = adapter,
-                        .temperature = temperature});
+                        .temperature = temperature,
+                        .shares_prompt = true});
   }
   return requests;
 }

@@ -218,6 +218,45 @@ TEST(Score, EqualsLogSoftmaxHoweverTextsArePacked) {
   }
 }
 
+// Two groups of texts with one prompt each, and one that only seems to belong to them.
+TEST(Score, TextsOfAPromptMayHaveItsRowsOnce) {
+  const TinySpec spec;
+  TinyModel<float> model(spec);
+  const std::vector<int32_t> prompts[] = {Documents({17}, spec.vocab, 1).ids,
+                                          Documents({9}, spec.vocab, 2).ids};
+  std::vector<std::vector<int32_t>> texts;
+  std::vector<int64_t> first;
+  for (size_t d = 0; d < 8; ++d) {
+    texts.push_back(prompts[d / 4]);
+    first.push_back(static_cast<int64_t>(texts.back().size()));
+    if (d == 5) texts.back()[3] ^= 1;
+    const std::vector<int32_t> more =
+        Documents({static_cast<int32_t>(1 + 7 * (d % 4))}, spec.vocab, 10 + d).ids;
+    texts.back().insert(texts.back().end(), more.begin(), more.end());
+  }
+  texts.push_back(prompts[1]);  // nothing to score
+  first.push_back(static_cast<int64_t>(prompts[1].size()) + 3);
+  std::vector<ScoreRequest> requests;
+  for (size_t d = 0; d < texts.size(); ++d) {
+    requests.push_back({.ids = texts[d], .first = first[d], .shares_prompt = true});
+  }
+  Inference inference(model.graph, model.views, kThreads);
+  for (const int64_t max_tokens : {0, 1, 40, 90}) {
+    const auto got =
+        Score(inference, model.graph, model.views, requests, max_tokens, nullptr, {}, kThreads);
+    ASSERT_TRUE(got.ok()) << got.status().ToString();
+    EXPECT_TRUE(got->back().logp.empty());
+    for (size_t d = 0; d < 8; ++d) {
+      const std::vector<double> want = PlainLogp(model, texts[d]);
+      const auto skip = static_cast<size_t>(first[d] - 1);
+      ASSERT_EQ((*got)[d].logp.size(), want.size() - skip);
+      for (size_t i = 0; i < (*got)[d].logp.size(); ++i) {
+        ASSERT_NEAR((*got)[d].logp[i], want[i + skip], 2e-5) << d << " " << i;
+      }
+    }
+  }
+}
+
 TEST(Score, BadRequestsAndCancellationAreStatuses) {
   const TinySpec spec;
   TinyModel<float> model(spec);

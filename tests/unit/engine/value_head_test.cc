@@ -168,6 +168,23 @@ TEST_F(Scores, ValuesAreOfThePrefixes) {
   EXPECT_NE(got[0].last_value, got[1].last_value);
 }
 
+// Six tokens in common, of which the last row is each text's own.
+TEST_F(Scores, ValuesOfSharedRowsAreThoseOfWholeTexts) {
+  TinyModel<float> model({.value_head = true});
+  std::vector<int32_t> longer = text_;
+  longer.back() = 7, longer.push_back(5);
+  const std::vector<ScoreRequest> alone = {{.ids = text_, .first = 6, .want_values = true},
+                                           {.ids = longer, .first = 6, .want_values = true}};
+  std::vector<ScoreRequest> sharing = alone;
+  for (ScoreRequest& request : sharing) request.shares_prompt = true;
+  const std::vector<ScoreResult> want = Run(model, alone), got = Run(model, sharing);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_THAT(got[i].values, testing::Pointwise(testing::FloatNear(1e-5F), want[i].values));
+    EXPECT_THAT(got[i].logp, testing::Pointwise(testing::FloatNear(1e-5F), want[i].logp));
+    EXPECT_NEAR(got[i].last_value, want[i].last_value, 1e-5);
+  }
+}
+
 TEST_F(Scores, WhatTheModelLacksIsRefused) {
   TinyModel<float> plain(TinySpec{}), bare({.value_head = true, .reward_model = true});
   Run(plain, {{.ids = text_, .want_values = true}});
