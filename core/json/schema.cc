@@ -133,9 +133,10 @@ Status ResolveExtra(const Value& schema, const Value& value, const std::string& 
     } else {
       const std::vector<std::string> known = Keys(properties);
       const auto near = Nearest(key, known);
-      return At(Child(pointer, key),
-                "unknown key" + (near ? "; did you mean \"" + *near + "\"?" : std::string()) +
-                    (known.empty() ? " (no key is known here)" : " Known: " + ListOf(known)));
+      return At(
+          Child(pointer, key),
+          "unknown key" + (near ? "; did you mean \"" + *near + "\"?" : std::string()) +
+              (known.empty() ? " (no key is known here)" : " (known: " + ListOf(known) + ")"));
     }
   }
   return OkStatus();
