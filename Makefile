@@ -63,7 +63,8 @@ peers: bench-build ## speed beside the peers (docs/benchmarks.md), and checkpoin
 	  $$python tests/peers/benchmark.py $(BENCH) --write $(PEERS_FLAGS)
 
 peers-training: build ## training stages step by step beside transformers and TRL
-	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_training.py $(RETORT) && \
+	@python=$$(tests/peers/setup.sh) && $$python tests/peers/check_trainers.py $(RETORT) && \
+	  $$python tests/peers/check_training.py $(RETORT) && \
 	  $$python tests/peers/check_policy_training.py $(RETORT) && \
 	  $$python tests/peers/check_reward_model.py $(RETORT)
 
