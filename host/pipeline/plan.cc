@@ -354,7 +354,11 @@ class Planner {
     if (stage.kind == StageKind::kDistill) {
       RETORT_ASSIGN_OR_RETURN(const SizedModel teacher,
                               SizeOf(stage, stage.distill.teacher, false));
-      return DistillBytes(stage, model, teacher, session_.n_threads(), &planned->recompute);
+      RETORT_ASSIGN_OR_RETURN(
+          const int64_t bytes,
+          DistillBytes(stage, model, teacher, session_.n_threads(), &planned->recompute));
+      RETORT_ASSIGN_OR_RETURN(const int64_t answers, AnswerBytes(*train, model));
+      return bytes + answers;
     }
     if (trains) {
       const bool policy = stage.kind == StageKind::kGrpo;
@@ -363,14 +367,31 @@ class Planner {
           policy ? GrpoWork(stage.grpo, model, threads) : SftWork(stage.sft, model, threads);
       planned->recompute = work.recompute;
       const int64_t bytes = engine::EstimateTraining(model.graph, work).total();
-      if (!policy) return bytes;
+      RETORT_ASSIGN_OR_RETURN(const int64_t answers, AnswerBytes(*train, model));
+      if (!policy) return bytes + answers;
       RETORT_ASSIGN_OR_RETURN(const int64_t reference, OwnReferenceBytes(stage));
-      return bytes + reference + RolloutBytes(stage.grpo, model.graph, model.dtypes);
+      const int64_t rollouts = RolloutBytes(stage.grpo, model.graph, model.dtypes);
+      return bytes + reference + std::max(rollouts, answers);
     }
     if (train != nullptr) return engine::WeightBytes(model.graph, model.dtypes);  // of a reference
     RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, Open(RootOf(ref)));
     return DecodeBytes(stage, {.label = ref.text, .opened = opened}, model.graph, model.dtypes,
                        planned->records);
+  }
+
+  // Keys and values of the answers that evaluations within training ask for.
+  Result<int64_t> AnswerBytes(const TrainingConfig& train, const SizedModel& model) {
+    if (!train.evaluation.task) return 0;
+    const EvalTask& task = *train.evaluation.task;
+    RETORT_ASSIGN_OR_RETURN(OpenedModel * opened, Open(RootOf(train.model)));
+    RETORT_ASSIGN_OR_RETURN(
+        const PlannedRequests planned,
+        RequestsOfTask(session_, config_, task, {.label = train.model.text, .opened = opened},
+                       task.decoding.max_batch));
+    RETORT_ASSIGN_OR_RETURN(
+        const engine::MemoryEstimate estimate,
+        EstimateDecode(planned.options, planned.requests, model.graph, model.dtypes));
+    return estimate.cache;
   }
 
   // Of a reference that is the model as the stage begins.

@@ -248,5 +248,25 @@ TEST_F(EvaluationTest, MetricThatIsNotMeasuredIsNamed) {
   EXPECT_THAT(outcome.err, AllOf(HasSubstr("eval_acuracy"), HasSubstr("it gives eval_loss")));
 }
 
+// Keys and values of 2 layers, 2 heads of 8: 256 bytes a position in f32, in blocks of 64.
+TEST_F(EvaluationTest, PlanCountsTheKeysAndValuesOfItsAnswers) {
+  const auto bytes = [&](const char* stage, const std::string& evaluation) {
+    WriteText(folder_ + "/p.json", PipelineOf(stage, evaluation));
+    const Outcome plan = RunRetort({"plan", folder_ + "/p.json", "--json"});
+    EXPECT_EQ(plan.exit_code, 0) << plan.err;
+    const auto document = json::Document::Parse(plan.out, "plan");
+    return static_cast<int64_t>(document->root()["stages"][0]["memory_bytes"].DoubleOr(0));
+  };
+  constexpr int64_t kBlock = 64 * 256;
+  const std::string halved = std::regex_replace(kAnswers, std::regex("\"samples\""),
+                                                "\"kv_dtype\": \"bf16\", \"samples\"");
+  for (const char* stage : {kSft, kBeside}) {
+    const int64_t without = bytes(stage, ""), with = bytes(stage, kAnswers) - without;
+    EXPECT_GE(with, 6 * kBlock) << "six answers at a time, each in a block of its own at least";
+    EXPECT_EQ(with % kBlock, 0);
+    EXPECT_EQ(2 * (bytes(stage, halved) - without), with);
+  }
+}
+
 }  // namespace
 }  // namespace retort::golden
