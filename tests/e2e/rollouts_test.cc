@@ -88,7 +88,8 @@ TEST_F(RolloutsTest, VerdictsBeforeAKillStand) {
   EXPECT_EQ(Verdicts("killed", 3), kept);
   EXPECT_FALSE(fs::exists(Stage("killed") + "/rollouts")) << "a checkpoint has the steps";
   // The reward does judge otherwise when it is asked again.
-  ASSERT_EQ(Run("other").exit_code, 0);
+  const Outcome other = Run("other");
+  ASSERT_EQ(other.exit_code, 0) << other.err;
   EXPECT_NE(Verdicts("other", 1), Verdicts("killed", 1));
 }
 
