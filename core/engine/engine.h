@@ -53,8 +53,9 @@ struct ScoreRequest {
   bool want_entropy = false;
   int32_t top_k = 0;         // likeliest tokens wanted of each row; 0: none
   bool want_values = false;  // of the model's value head
-  // Rows of what it has in common with a request before it, up to its token first - 1, may be that
-  // one's: the results are then equal to rounding. Ignored where graph::TextsMayShareRows says so.
+  // The rows of its tokens up to first - 1, that one left out, may be those of a request before it
+  // that begins with the same: the results are then equal to rounding. Without effect where not
+  // graph::TextsMayShareRows.
   bool shares_prompt = false;
 };
 struct ScoreResult {

@@ -324,13 +324,13 @@ class PolicyLoop {
     progress_.samples_offset = static_cast<int64_t>(samples->offset());
     saved_step_ = progress_.step;
     is_best_ = false;
-    Result<checkpoint::Found> saved = trainer_.Save(run_,
-                                                    {.step = progress_.step,
-                                                     .tokens = progress_.tokens,
-                                                     .epoch = Epoch(),
-                                                     .progress = progress_.ToJson()},
-                                                    final_one);
-    if (saved.ok()) RETORT_RETURN_IF_ERROR(rollouts_.Forget(progress_.step));
+    RETORT_ASSIGN_OR_RETURN(checkpoint::Found saved, trainer_.Save(run_,
+                                                                   {.step = progress_.step,
+                                                                    .tokens = progress_.tokens,
+                                                                    .epoch = Epoch(),
+                                                                    .progress = progress_.ToJson()},
+                                                                   final_one));
+    RETORT_RETURN_IF_ERROR(rollouts_.Forget(progress_.step));
     return saved;
   }
 
