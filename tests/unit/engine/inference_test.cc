@@ -257,6 +257,27 @@ TEST(Score, TextsOfAPromptMayHaveItsRowsOnce) {
   }
 }
 
+// Eight texts of 40 tokens with a prompt of 33: 40 + 7 x 8 rows, the last of the prompt each one's.
+TEST(Score, RowsOfAPromptCountOnceInAPass) {
+  const TinySpec spec;
+  TinyModel<float> model(spec);
+  std::vector<int32_t> text = Documents({40}, spec.vocab, 1).ids;
+  std::vector<ScoreRequest> requests(8, {.ids = text, .first = 33});
+  Inference inference(model.graph, model.views, kThreads);
+  const auto passes = [&](int64_t max_tokens) {
+    int n = 0;
+    const auto count = [&](int64_t) { ++n; };
+    EXPECT_TRUE(
+        Score(inference, model.graph, model.views, requests, max_tokens, nullptr, count, kThreads)
+            .ok());
+    return n;
+  };
+  EXPECT_EQ(passes(96), 4);
+  for (ScoreRequest& request : requests) request.shares_prompt = true;
+  EXPECT_EQ(passes(96), 1);
+  EXPECT_EQ(passes(95), 2);
+}
+
 TEST(Score, BadRequestsAndCancellationAreStatuses) {
   const TinySpec spec;
   TinyModel<float> model(spec);
